@@ -1,0 +1,1 @@
+"""elastix parameter files; the origin of every value is in `README.md` beside them."""

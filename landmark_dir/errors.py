@@ -1,0 +1,38 @@
+"""What a caller may want to catch.
+
+A wrong argument is a plain `ValueError`; everything that can go wrong with good arguments
+(the file on disk, the engine, the weights, the images themselves) is a `LandmarkDirError`.
+Each message is one sentence: what was expected, what was found, what to do.
+"""
+
+
+class LandmarkDirError(Exception):
+    """Base of all errors this package raises on purpose."""
+
+
+class BadVolume(LandmarkDirError):
+    """An image or mask that cannot be registered: unreadable, not 3D, not finite, empty."""
+
+
+class BadPoints(LandmarkDirError):
+    """A point file that elastix would misread or that does not fit its partner."""
+
+
+class TooFewLandmarks(LandmarkDirError):
+    """The network found fewer landmarks than a registration can lean on."""
+
+
+class BackendMissing(LandmarkDirError):
+    """The asked-for registration engine is not installed."""
+
+
+class ElastixFailed(LandmarkDirError):
+    """The engine ran and gave up; the message quotes its log."""
+
+
+class BadWeights(LandmarkDirError):
+    """A weights file that is unknown, damaged or made for another network."""
+
+
+class BadRunFolder(LandmarkDirError):
+    """A run folder that is occupied, incomplete or cannot be written."""
