@@ -1,0 +1,165 @@
+"""The networks, tensors only.
+
+`paper` is the Siamese network of the seed paper [paper]: one CNN branch with shared weights
+(sec. 2.2.1), the sampling layer (sec. 2.2.2, 2.4) and the descriptor matching module (sec. 2.2.3).
+
+Pixels are (x, y) with 0 at the centre of the first pixel. There is one sampling convention,
+`align_corners=False`: a map at stride s covers the same extent as the slice, so a pixel's place in
+it follows from the extent alone.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FILTERS = (16, 32, 64, 128, 256)  # [paper] sec. 2.2.1
+STRIDE = 2 ** (len(FILTERS) - 1)  # slices are padded to a multiple of this, px
+CELL_PX = 8  # one landmark per cell, [paper] sec. 2.4
+
+
+class Maps(NamedTuple):
+    """What one CNN branch says of a batch of slices."""
+
+    logits: Tensor  # [B, H, W] landmark map before the sigmoid
+    fine: Tensor  # [B, 128, H/8, W/8] second last down-sampling block
+    coarse: Tensor  # [B, 256, H/16, W/16] last down-sampling block
+
+
+class Landmarks(NamedTuple):
+    """The landmarks of one slice, or a batch of them with a leading axis."""
+
+    keypoints: Tensor  # [N, 2] x, y in px
+    probability: Tensor  # [N]
+    descriptors: Tensor  # [N, 384], raw
+
+
+def _double_conv(inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (inputs, outputs):
+        layers += [
+            nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+class PaperNetwork(nn.Module):
+    """CNN branch and matching layer of [paper]; the sampling layer has no parameters."""
+
+    descriptor_size = FILTERS[-2] + FILTERS[-1]  # 384, [paper] sec. 2.2.1
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = list(zip(FILTERS[:-1], FILTERS[1:], strict=True))
+        self.down = nn.ModuleList([_double_conv(1, FILTERS[0])])
+        self.down.extend(_double_conv(a, b) for a, b in pairs)
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs[::-1])
+        self.up = nn.ModuleList(_double_conv(2 * a, a) for a, _ in pairs[::-1])
+        self.landmark = nn.Conv2d(FILTERS[0], 1, 1)
+        self.match = nn.Linear(self.descriptor_size, 1)
+
+    def encode(self, slices: Tensor) -> Maps:
+        """Run the CNN branch on slices [B, 1, H, W]; H and W are multiples of `STRIDE`."""
+        skips = [self.down[0](slices)]
+        for block in self.down[1:]:
+            skips.append(block(functional.max_pool2d(skips[-1], 2)))
+        x = skips[-1]
+        for grow, up, skip in zip(self.grow, self.up, skips[-2::-1], strict=True):
+            x = up(torch.cat([grow(x), skip], dim=1))
+        return Maps(self.landmark(x)[:, 0], skips[-2], skips[-1])
+
+    def match_logits(self, descriptors_1: Tensor, descriptors_2: Tensor) -> Tensor:
+        """Matching logits [..., K1, K2] of raw descriptors [..., K1, C] and [..., K2, C].
+
+        The fully connected layer acts on the element-wise product of the two descriptors, so all
+        pairs are one matrix product and no [K1, K2, C] tensor is ever made.
+        """
+        weighted = descriptors_1 * self.match.weight
+        return weighted @ descriptors_2.transpose(-1, -2) + self.match.bias
+
+
+def sample_maps(maps: Tensor, keypoints: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Bilinear values [B, N, C] of maps [B, C, h, w] at keypoints [B, N, 2] in px.
+
+    `shape` is the (H, W) of the slices that both belong to.
+    """
+    extent = keypoints.new_tensor([shape[1], shape[0]])
+    grid = (2 * keypoints + 1) / extent - 1
+    values = functional.grid_sample(  # in float32: torch 2.13 gives garbage in bfloat16 on CPU
+        maps.float(), grid[:, :, None], padding_mode="border", align_corners=False
+    )
+    return values[..., 0].transpose(1, 2)  # [B, N, C]
+
+
+def describe(maps: Maps, keypoints: Tensor) -> Tensor:
+    """Raw descriptors [B, N, 384] at keypoints [B, N, 2]."""
+    shape = (maps.logits.shape[-2], maps.logits.shape[-1])
+    parts = [sample_maps(part, keypoints, shape) for part in (maps.fine, maps.coarse)]
+    return torch.cat(parts, dim=-1)
+
+
+def best_of_each_cell(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The best pixel of each 8 x 8 cell ([paper] sec. 2.4).
+
+    Returns
+    -------
+    keypoints : Tensor, shape (B, cells, 2), float
+        Whole pixels (x, y).
+    logit : Tensor, shape (B, cells)
+    """
+    width = logits.shape[-1]
+    best, flat = functional.max_pool2d(
+        logits[:, None].float(), CELL_PX, CELL_PX, return_indices=True
+    )
+    flat = flat.flatten(1)  # [B, cells], row-major in the slice
+    keypoints = torch.stack([flat % width, flat // width], dim=-1).float()
+    return keypoints, best.flatten(1)
+
+
+def local_maxima(logits: Tensor, threshold: float) -> list[tuple[Tensor, Tensor]]:
+    """Landmarks of each slice for inference: best of a cell, a true peak, above the threshold.
+
+    The peak is refined below the pixel by the parabola through its neighbours.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, H, W)
+    threshold : float
+        Landmark probability ([paper] thresh_landmark), 0..1.
+
+    Returns
+    -------
+    list of (keypoints [N, 2] px, probability [N]), one per slice
+    """
+    logits = logits.float()
+    height, width = logits.shape[-2:]
+    keypoints, best = best_of_each_cell(logits)
+    x, y = keypoints.long().unbind(-1)
+    peak = functional.max_pool2d(logits[:, None], 3, stride=1, padding=1)[:, 0]
+    rows = torch.arange(len(logits), device=logits.device)[:, None]
+    keep = (best >= peak[rows, y, x]) & (best.sigmoid() > threshold)
+    keep &= (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
+    found = []
+    for k, kept in enumerate(keep):
+        at_x, at_y = x[k, kept], y[k, kept]
+        offset = torch.stack(
+            [
+                _parabola_peak(*(logits[k, at_y, at_x + d] for d in (-1, 0, 1))),
+                _parabola_peak(*(logits[k, at_y + d, at_x] for d in (-1, 0, 1))),
+            ],
+            dim=-1,
+        )
+        found.append((keypoints[k, kept] + offset, best[k, kept].sigmoid()))
+    return found
+
+
+def _parabola_peak(before: Tensor, here: Tensor, after: Tensor) -> Tensor:
+    """Offset in px, within +-0.5, of the peak of the parabola through three values."""
+    curvature = (before - 2 * here + after).clamp(max=-1e-6)
+    return (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
+
+
+NETWORKS: dict[str, type[PaperNetwork]] = {"paper": PaperNetwork}

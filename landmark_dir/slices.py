@@ -1,0 +1,80 @@
+"""A volume as the network sees it: axial slices at 1 mm in-plane, padded, in network units."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmark_dir.geometry import Points, as_points, index_to_physical
+
+PIXEL_MM = 1.0  # [paper] sec. 2.1
+# One channel, piecewise linear in HU and invertible: soft tissue gets the largest share of the
+# range, lung and bone keep their order. The paper is silent about grey values.
+HU_KNOTS = (-1024.0, -950.0, -200.0, 250.0, 2000.0)
+NETWORK_KNOTS = (-1.0, -0.95, -0.5, 0.6, 1.0)
+
+
+def to_network(hu: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float32]:
+    """Map HU to network units, -1..1; values beyond the knots are clipped."""
+    return np.asarray(np.interp(hu, HU_KNOTS, NETWORK_KNOTS), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class SliceStack:
+    """The slices of a volume and the way back to the world.
+
+    Attributes
+    ----------
+    images : ndarray, shape (Z, H, W), float32
+        Network units; H and W are multiples of the stride that was asked for.
+    grid : sitk.Image
+        The volume resampled to `PIXEL_MM` in-plane, without the padding; padding is added at the
+        far end only, so pixel (x, y) of slice k is the grid's index (x, y, k).
+    """
+
+    images: NDArray[np.float32]
+    grid: sitk.Image
+
+    def to_physical(self, keypoints: NDArray[np.floating], k: NDArray[np.floating]) -> Points:
+        """Lift keypoints [N, 2] px of slices k [N] (may be fractional) to world mm [N, 3]."""
+        return index_to_physical(self.grid, as_points(np.column_stack([keypoints, k])))
+
+
+def resample_in_plane(image: sitk.Image, pixel_mm: float = PIXEL_MM) -> sitk.Image:
+    """Resample to `pixel_mm` in-plane; slices, direction and field of view are kept."""
+    size, spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
+    if np.allclose(spacing[:2], pixel_mm, atol=1e-3):
+        return image
+    new_spacing = np.array([pixel_mm, pixel_mm, spacing[2]])
+    extent = size * spacing
+    new_size = np.maximum(np.round(extent / new_spacing), 1).astype(int)
+    # the first voxel's outer edge stays where it is
+    first = ((new_spacing / spacing) - 1) / 2
+    origin = index_to_physical(image, [first])[0]
+    shrink = float(pixel_mm / spacing[:2].min())
+    source = image
+    if shrink > 1.5:  # average before thinning out, else fine texture turns into noise
+        sigma = [0.4 * pixel_mm if s < pixel_mm else 0.0 for s in spacing]
+        source = sitk.SmoothingRecursiveGaussian(
+            sitk.Cast(image, sitk.sitkFloat32), [max(s, 1e-3) for s in sigma]
+        )
+    return sitk.Resample(
+        source,
+        new_size.tolist(),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        origin.tolist(),
+        new_spacing.tolist(),
+        image.GetDirection(),
+        -1024.0,
+        sitk.sitkFloat32,
+    )
+
+
+def stack_slices(image: sitk.Image, stride: int) -> SliceStack:
+    """Cut a CT volume in HU into axial slices for a network of the given stride."""
+    grid = resample_in_plane(image)
+    images = to_network(sitk.GetArrayViewFromImage(grid))  # [z, y, x]
+    pad = [(0, -side % stride) for side in images.shape[1:]]
+    return SliceStack(np.pad(images, [(0, 0), *pad], constant_values=-1.0), grid)

@@ -1,0 +1,148 @@
+"""Slices and volumes to correspondences, on the shipped weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from numpy.testing import assert_allclose
+
+from landmark_dir.errors import LandmarkDirError
+from landmark_dir.geometry import voxel_centres
+from landmark_dir.matching import (
+    MatchingOptions,
+    choose_device,
+    match_landmarks,
+    match_slices,
+    match_volumes,
+    torch_threads,
+)
+from landmark_dir.network import Landmarks, PaperNetwork
+from landmark_dir.phantom import Phantom, PhantomOptions, make_phantom
+from landmark_dir.slices import to_network
+from landmark_dir.volume import body_mask
+from landmark_dir.weights import load_weights
+
+
+@pytest.fixture(scope="module")
+def pair() -> Phantom:
+    """A small oblique pair whose anatomy did not move; noise, gas and contrast changed."""
+    return make_phantom(
+        PhantomOptions(size_xyz=(120, 96, 12), spacing_mm=(2.5, 2.5, 6.0), displacement_mm=0.0)
+    )
+
+
+def _landmarks(descriptors: torch.Tensor) -> Landmarks:
+    count = len(descriptors)
+    return Landmarks(torch.zeros(count, 2), torch.ones(count), descriptors)
+
+
+def test_matches_are_mutual_best_by_probability_and_norm() -> None:
+    torch.manual_seed(0)
+    network = PaperNetwork()
+    torch.nn.init.ones_(network.match.weight)
+    base = torch.nn.functional.normalize(torch.randn(4, 384), dim=1)
+    order = torch.tensor([2, 0, 3])  # row 1 has no partner
+    rows, probability, cosine = match_landmarks(network, _landmarks(base), _landmarks(base[order]))
+    assert rows.tolist() == [[0, 1], [2, 0], [3, 2]]
+    assert_allclose(cosine, 1, atol=1e-5)
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_norm_and_probability_must_agree() -> None:
+    """A long descriptor wins by the layer's product, a near one by the norm: no match."""
+    network = PaperNetwork()
+    torch.nn.init.ones_(network.match.weight)
+    one = torch.zeros(1, 384)
+    one[0, 0] = 1
+    two = torch.zeros(2, 384)
+    two[0, 0] = 1
+    two[1, :2] = torch.tensor([5.0, 5.0])
+    assert len(match_landmarks(network, _landmarks(one), _landmarks(two))[0]) == 0
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (0, 3), (3, 0)])
+def test_no_landmarks_give_no_matches(counts: tuple[int, int]) -> None:
+    one, two = (_landmarks(torch.randn(n, 384)) for n in counts)
+    assert match_landmarks(PaperNetwork(), one, two)[0].shape == (0, 2)
+
+
+def test_a_shifted_slice_matches_itself(pair: Phantom) -> None:
+    hu = sitk.GetArrayFromImage(pair.fixed)[6]
+    hu = np.kron(hu, np.ones((2, 2)))  # near 1 mm
+    moved = np.roll(hu, (5, -9), (0, 1))  # down, right
+    xy_1, xy_2, score = match_slices(hu, moved)
+    assert len(xy_1) > 50
+    assert ((score > 0) & (score <= 1)).all()
+    assert_allclose(np.median(xy_2 - xy_1, axis=0), [-9, 5], atol=0.3)  # px, x then y
+
+
+def test_slices_of_other_shapes_and_of_air_are_fine() -> None:
+    xy_1, xy_2, score = match_slices(np.full((50, 70), -1000), np.full((33, 41), -1000))
+    assert xy_1.shape == xy_2.shape == (0, 2)
+    assert score.shape == (0,)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((2, 3, 4)), np.full((8, 8), np.nan)])
+def test_bad_slices_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="hu_2: expected a finite 2D array"):
+        match_slices(np.zeros((8, 8)), bad)
+
+
+def test_a_still_pair_matches_in_place_in_world_mm(pair: Phantom) -> None:
+    """The whole way with an oblique, anisotropic, off-origin grid."""
+    moving = sitk.Resample(pair.moving, pair.fixed, sitk.Transform(), sitk.sitkLinear, -1000.0)
+    network = load_weights("paper").network
+    pairs = match_volumes(pair.fixed, moving, body_mask(pair.fixed), body_mask(moving), network)
+    assert len(pairs) > 200
+    assert np.median(np.linalg.norm(pairs.moving - pairs.fixed, axis=1)) < 2.0  # mm, one pixel
+    centres = voxel_centres(pair.fixed)
+    assert (pairs.fixed >= centres.min(0) - 3).all()
+    assert (pairs.fixed <= centres.max(0) + 3).all()
+    assert len(np.unique(pairs.fixed, axis=0)) == len(pairs)
+    assert len(np.unique(pairs.moving, axis=0)) == len(pairs)
+
+
+def test_the_search_finds_a_shift_of_one_slice(pair: Phantom) -> None:
+    """Row i stays with row i, and the neighbour that fits wins."""
+    array = sitk.GetArrayFromImage(pair.fixed)
+    shifted = sitk.GetImageFromArray(np.concatenate([array[1:], array[-1:]]))
+    shifted.CopyInformation(pair.fixed)
+    body = body_mask(pair.fixed)
+    network = load_weights("paper").network
+    pairs = match_volumes(pair.fixed, shifted, body, body_mask(shifted), network)
+    step = np.reshape(pair.fixed.GetDirection(), (3, 3))[:, 2] * pair.fixed.GetSpacing()[2]
+    assert_allclose(np.median(pairs.moving - pairs.fixed, axis=0), -step, atol=0.2)  # mm
+    none = MatchingOptions(search_mm=0.0)
+    still = match_volumes(pair.fixed, shifted, body, body_mask(shifted), network, none)
+    along = (still.moving - still.fixed) @ step / (step @ step)
+    assert_allclose(along, 0, atol=1e-6)  # slices; no reach, no through-plane motion
+
+
+@pytest.mark.parametrize("change", [{"min_score": 1.5}, {"search_mm": -1.0}])
+def test_bad_options_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        dataclasses.replace(MatchingOptions(), **change)
+
+
+def test_cuda_is_never_replaced_silently() -> None:
+    if torch.cuda.is_available():
+        assert choose_device("auto") == "cuda"
+    else:
+        with pytest.raises(LandmarkDirError, match="--device cpu"):
+            choose_device("cuda")
+
+
+def test_thread_setting_is_put_back() -> None:
+    before = torch.get_num_threads()
+    with torch_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_network_units_rise_with_hu() -> None:
+    units = to_network(np.arange(-1024, 2001))
+    assert units[0] == -1
+    assert units[-1] == 1
+    assert (np.diff(units) > 0).all()

@@ -1,0 +1,1 @@
+"""Training, evaluation and export of the networks; imports the package, never the reverse."""
