@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FILTERS = (16, 32, 64, 128, 256)  # [paper] sec. 2.2.1
 STRIDE = 2 ** (len(FILTERS) - 1)  # slices are padded to a multiple of this, px
@@ -60,6 +61,16 @@ class PaperNetwork(nn.Module):
         self.up = nn.ModuleList(_double_conv(2 * a, a) for a, _ in pairs[::-1])
         self.landmark = nn.Conv2d(FILTERS[0], 1, 1)
         self.match = nn.Linear(self.descriptor_size, 1)
+
+    def fold(self) -> "PaperNetwork":
+        """Fold each batch normalisation into its convolution: the same in inference, and faster."""
+        self.eval()
+        for block in [*self.down, *self.up]:
+            assert isinstance(block, nn.Sequential)
+            for i in (0, 3):
+                block[i] = fuse_conv_bn_eval(block[i], block[i + 1])  # type: ignore[arg-type,type-var]
+                block[i + 1] = nn.Identity()
+        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def encode(self, slices: Tensor) -> Maps:
         """Run the CNN branch on slices [B, 1, H, W]; H and W are multiples of `STRIDE`."""
@@ -110,13 +121,15 @@ def best_of_each_cell(logits: Tensor) -> tuple[Tensor, Tensor]:
         Whole pixels (x, y).
     logit : Tensor, shape (B, cells)
     """
-    width = logits.shape[-1]
-    best, flat = functional.max_pool2d(
-        logits[:, None].float(), CELL_PX, CELL_PX, return_indices=True
-    )
-    flat = flat.flatten(1)  # [B, cells], row-major in the slice
-    keypoints = torch.stack([flat % width, flat // width], dim=-1).float()
-    return keypoints, best.flatten(1)
+    batch, height, width = logits.shape
+    rows, columns = height // CELL_PX, width // CELL_PX
+    cells = logits[:, : rows * CELL_PX, : columns * CELL_PX]
+    cells = cells.reshape(batch, rows, CELL_PX, columns, CELL_PX).transpose(2, 3)
+    best, flat = cells.reshape(batch, rows * columns, CELL_PX**2).max(dim=2)
+    cell = torch.arange(rows * columns, device=logits.device)
+    x = cell % columns * CELL_PX + flat % CELL_PX
+    y = cell // columns * CELL_PX + flat // CELL_PX
+    return torch.stack([x, y], dim=-1).float(), best.float()
 
 
 def local_maxima(logits: Tensor, threshold: float) -> list[tuple[Tensor, Tensor]]:
@@ -138,21 +151,17 @@ def local_maxima(logits: Tensor, threshold: float) -> list[tuple[Tensor, Tensor]
     height, width = logits.shape[-2:]
     keypoints, best = best_of_each_cell(logits)
     x, y = keypoints.long().unbind(-1)
-    peak = functional.max_pool2d(logits[:, None], 3, stride=1, padding=1)[:, 0]
-    rows = torch.arange(len(logits), device=logits.device)[:, None]
-    keep = (best >= peak[rows, y, x]) & (best.sigmoid() > threshold)
-    keep &= (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
+    inner = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
     found = []
-    for k, kept in enumerate(keep):
+    for k, kept in enumerate(inner & (best.sigmoid() > threshold)):
         at_x, at_y = x[k, kept], y[k, kept]
-        offset = torch.stack(
-            [
-                _parabola_peak(*(logits[k, at_y, at_x + d] for d in (-1, 0, 1))),
-                _parabola_peak(*(logits[k, at_y + d, at_x] for d in (-1, 0, 1))),
-            ],
-            dim=-1,
-        )
-        found.append((keypoints[k, kept] + offset, best[k, kept].sigmoid()))
+        around = torch.stack(
+            [logits[k, at_y + dy, at_x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        )  # [9, N], row by row
+        offset = torch.stack([_parabola_peak(*around[3:6]), _parabola_peak(*around[1::3])], -1)
+        peak = around[4] >= around.amax(0)
+        xy = keypoints[k, kept] + offset
+        found.append((xy[peak], best[k, kept][peak].sigmoid()))
     return found
 
 

@@ -48,17 +48,14 @@ def resample_in_plane(image: sitk.Image, pixel_mm: float = PIXEL_MM) -> sitk.Ima
         return image
     new_spacing = np.array([pixel_mm, pixel_mm, spacing[2]])
     extent = size * spacing
-    new_size = np.maximum(np.round(extent / new_spacing), 1).astype(int)
+    new_size = np.maximum(np.floor(extent / new_spacing + 1e-6), 1).astype(int)  # none outside
     # the first voxel's outer edge stays where it is
     first = ((new_spacing / spacing) - 1) / 2
     origin = index_to_physical(image, [first])[0]
-    shrink = float(pixel_mm / spacing[:2].min())
-    source = image
-    if shrink > 1.5:  # average before thinning out, else fine texture turns into noise
-        sigma = [0.4 * pixel_mm if s < pixel_mm else 0.0 for s in spacing]
-        source = sitk.SmoothingRecursiveGaussian(
-            sitk.Cast(image, sitk.sitkFloat32), [max(s, 1e-3) for s in sigma]
-        )
+    source = sitk.Cast(image, sitk.sitkFloat32)
+    for axis in (0, 1):
+        if pixel_mm / spacing[axis] > 1.5:  # average before thinning out, else texture is noise
+            source = sitk.RecursiveGaussian(source, 0.4 * pixel_mm, False, 0, axis)
     return sitk.Resample(
         source,
         new_size.tolist(),

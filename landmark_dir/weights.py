@@ -76,13 +76,15 @@ def save_weights(network: PaperNetwork, path: Path, notes: dict[str, str]) -> No
     temporary.replace(path)
 
 
-def load_weights(weights: str | Path, device: str = "cpu") -> LoadedWeights:
+def load_weights(weights: str | Path, device: str = "cpu", *, fold: bool = True) -> LoadedWeights:
     """Load a network in inference mode.
 
     Parameters
     ----------
     weights : str or Path
         A shipped name or a file.
+    fold : bool
+        Fold batch normalisation away, for speed; off where the tensors are to be kept.
 
     Raises
     ------
@@ -116,5 +118,5 @@ def load_weights(weights: str | Path, device: str = "cpu") -> LoadedWeights:
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise BadWeights(f"weights {path}: tensors missing {missing}, unexpected {unexpected}")
-    network.eval().to(device)
-    return LoadedWeights(network, path, sha256, metadata)
+    network = network.fold() if fold else network.eval()
+    return LoadedWeights(network.to(device), path, sha256, metadata)

@@ -28,6 +28,19 @@ def test_maps_have_the_paper_dimensions(network: PaperNetwork) -> None:
     assert describe(maps, torch.zeros(2, 5, 2)).shape == (2, 5, 384)
 
 
+def test_folding_changes_nothing_but_speed() -> None:
+    torch.manual_seed(1)
+    network = PaperNetwork()
+    network.encode(torch.randn(4, 1, 64, 64))  # gives the batch normalisation something to say
+    network.eval()
+    slices = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        before = network.encode(slices)
+        after = network.fold().encode(slices)
+    for one, two in zip(before, after, strict=True):
+        assert_allclose(one, two, atol=1e-4)  # float32 rounding through 18 layers
+
+
 def test_sampling_is_exact_on_linear_maps_at_any_stride() -> None:
     """A map of stride s averages s pixels, so a ramp is reproduced at every inner pixel."""
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(48.0), indexing="ij")

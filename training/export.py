@@ -55,7 +55,7 @@ shorter than the seed paper's 28 GPU hours. For research; not a medical device.
 
 def export(run: Path, name: str, device: str, steps: int, batch: int) -> Path:
     """Copy the best weights of a training run into the package, with a model card."""
-    loaded = load_weights(run / "best.safetensors")
+    loaded = load_weights(run / "best.safetensors", fold=False)
     step = int(loaded.metadata["step"])
     with (run / "log.csv").open(newline="") as stream:
         row = next(r for r in csv.DictReader(stream) if int(r["step"]) == step)

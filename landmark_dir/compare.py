@@ -1,0 +1,131 @@
+"""The same registration with and without landmarks."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landmark_dir import rundir
+from landmark_dir.metrics import Summary, distances_mm, summarise
+from landmark_dir.phantom import make_phantom
+from landmark_dir.pipeline import (
+    RegisterOptions,
+    Result,
+    Say,
+    Stage,
+    Volume,
+    deform,
+    landmarks_for,
+    load_inputs,
+    pre_aligned,
+)
+from landmark_dir.points import PointPairs, write_elastix_points
+from landmark_dir.volume import write_volume
+
+DEFAULTS = RegisterOptions()
+ARMS = ("without", "with")  # landmarks; each names a run folder
+DEMO_POINTS = 2000  # of known truth, never shown to the registration
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both arms of one pair, and how far each leaves the expert points."""
+
+    tre_mm: dict[str, Summary]  # before, affine, without, with
+    results: dict[str, Result]
+
+    def table(self) -> str:
+        """A table for people: TRE in mm, folding, landmarks."""
+        columns = ("mean", "median", "p95", "max")
+        head = "".join(f"{name:>8}" for name in columns)
+        lines = [f"{'TRE (mm)':<12}{head}{'folded':>9}{'landmarks':>11}"]
+        for name, tre in self.tre_mm.items():
+            line = f"{name:<12}{tre.mean:8.2f}{tre.median:8.2f}{tre.p95:8.2f}{tre.max:8.2f}"
+            if name in self.results:
+                metrics = self.results[name].metrics
+                line += f"{metrics['folded_share']:9.2%}{metrics['landmarks']:11d}"
+            lines.append(line)
+        return "\n".join(lines)
+
+
+def compare(
+    fixed: Volume,
+    moving: Volume,
+    out: str | Path,
+    expert: PointPairs,
+    options: RegisterOptions = DEFAULTS,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    overwrite: bool = False,
+    say: Say = lambda text: None,
+) -> Comparison:
+    """Register a pair with and without landmarks, on one affine stage and one parameter file.
+
+    Parameters
+    ----------
+    expert : PointPairs
+        Corresponding points to measure with; they never guide.
+    out : path
+        Folder to create; each arm is a run folder in it, beside `comparison.json`.
+
+    Raises
+    ------
+    As `pipeline.register`.
+    """
+    inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
+    with rundir.new_run_folder(Path(out), overwrite=overwrite) as folder:
+        with pre_aligned(inputs, folder, options, say) as stage:
+            comparison = _both_arms(stage, expert, folder)
+        (folder / rundir.COMPARISON_JSON).write_text(json.dumps(_content(comparison), indent=2))
+    return comparison
+
+
+def _both_arms(stage: Stage, expert: PointPairs, folder: Path) -> Comparison:
+    tre = {"before": summarise(distances_mm(expert.fixed, expert.moving))}
+    tre["affine"] = _tre(stage, stage.affine, expert)
+    results = {}
+    pairs = {"without": PointPairs.empty(), "with": landmarks_for(stage, None)}
+    for arm in ARMS:
+        (folder / arm).mkdir()
+        options = replace(stage.options, landmarks=arm == "with")
+        one = replace(stage, options=options, seconds=dict(stage.seconds))
+        results[arm] = deform(one, pairs[arm], folder / arm)
+        tre[arm] = _tre(stage, results[arm].transform, expert)
+    return Comparison(tre, results)
+
+
+def _tre(stage: Stage, transform: Path, expert: PointPairs) -> Summary:
+    mapped = stage.backend.map_points(transform, expert.fixed)
+    return summarise(distances_mm(mapped, expert.moving))
+
+
+def _content(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "tre_mm": {name: tre._asdict() for name, tre in comparison.tre_mm.items()},
+        "metrics": {arm: result.metrics for arm, result in comparison.results.items()},
+    }
+
+
+def demo(
+    out: Path,
+    options: RegisterOptions = DEFAULTS,
+    *,
+    overwrite: bool = False,
+    say: Say = lambda text: None,
+) -> str:
+    """Compare both arms on the phantom pair; its files stay in `out` to be tried further."""
+    say("make phantom")
+    phantom = make_phantom()
+    fixed, moving = phantom.truth_points(DEMO_POINTS, np.random.default_rng(0))
+    truth = PointPairs(fixed, moving, np.ones(len(fixed)))
+    comparison = compare(
+        phantom.fixed, phantom.moving, out, truth, options, overwrite=overwrite, say=say
+    )
+    write_volume(phantom.fixed, out / "fixed.nii.gz")
+    write_volume(phantom.moving, out / "moving.nii.gz")
+    write_elastix_points(truth.fixed, out / "truth_fixed.txt")
+    write_elastix_points(truth.moving, out / "truth_moving.txt")
+    return comparison.table()

@@ -1,0 +1,121 @@
+"""The names of all files of a run, and how a run folder comes to be.
+
+A run is written under a temporary name beside its place and renamed when complete, so anything
+killed half-way leaves no folder that looks finished.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from landmark_dir.errors import BadRunFolder
+
+WARPED = "warped.nii.gz"
+FIXED_POINTS = "landmarks_fixed.txt"
+MOVING_POINTS = "landmarks_moving.txt"
+LANDMARKS_CSV = "landmarks.csv"
+FIXED_MARKUPS = "landmarks_fixed.mrk.json"
+MOVING_MARKUPS = "landmarks_moving.mrk.json"
+TRANSFORM = "transform.txt"
+RUN_JSON = "run.json"
+COMPARISON_JSON = "comparison.json"
+REPORT = "report.html"
+LOG = "elastix.log"
+
+
+@contextmanager
+def new_run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder that becomes `out` when the block ends well, and goes otherwise.
+
+    Raises
+    ------
+    BadRunFolder
+        If `out` exists and `overwrite` is off or it is not a run folder, or the disk is full or
+        read-only.
+    """
+    out = out.absolute()
+    _check_free(out, overwrite)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    except OSError as error:
+        raise BadRunFolder(f"{out}: cannot be created, {error.strerror}") from error
+    try:
+        yield partial
+        _check_free(out, overwrite)  # someone may have come first meanwhile
+        if out.exists():
+            shutil.rmtree(out)
+        partial.chmod(0o755)
+        partial.rename(out)
+    except OSError as error:
+        raise BadRunFolder(f"{out}: cannot be written, {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise BadRunFolder(f"{out} exists already; name another folder or give --overwrite")
+    if not any((out / name).is_file() for name in (RUN_JSON, COMPARISON_JSON)):
+        raise BadRunFolder(
+            f"{out} is not a run folder (it has no {RUN_JSON}) and is left alone; "
+            "name another folder"
+        )
+
+
+def write_run_json(folder: Path, content: dict[str, Any]) -> None:
+    """Write `run.json`, readable and with a stable order."""
+    (folder / RUN_JSON).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_run_json(run: Path) -> dict[str, Any]:
+    """Read `run.json` of a finished run.
+
+    Raises
+    ------
+    BadRunFolder
+        If `run` is not a finished run folder.
+    """
+    try:
+        content: dict[str, Any] = json.loads((run / RUN_JSON).read_text())
+    except (OSError, ValueError) as error:
+        raise BadRunFolder(
+            f"{run}: expected a finished run folder with {RUN_JSON}, found none that can be read"
+        ) from error
+    return content
+
+
+def run_transform(run: Path) -> Path:
+    """The final transform file of a finished run.
+
+    Raises
+    ------
+    BadRunFolder
+        If the run is not finished or has no transform.
+    """
+    read_run_json(run)
+    path = run.absolute() / TRANSFORM
+    if not path.is_file():
+        raise BadRunFolder(f"{run}: has no {TRANSFORM}; `landmarks` runs end before it is made")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of the files of a folder."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            digest.update(os.fsencode(file.relative_to(path)))
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
