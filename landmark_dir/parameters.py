@@ -15,6 +15,7 @@ from typing import TypeAlias
 ParameterMap: TypeAlias = dict[str, tuple[str, ...]]
 
 POINTS_METRIC = "CorrespondingPointsEuclideanDistanceMetric"
+BENDING_METRIC = "TransformBendingEnergyPenalty"
 MULTI_METRIC = "MultiMetricMultiResolutionRegistration"
 OPTIMIZERS = frozenset(  # PreconditionedStochasticGradientDescent ends in a segmentation fault
     {
@@ -143,6 +144,31 @@ def with_points_metric(base: ParameterMap, weights: Sequence[float]) -> Paramete
         "Registration": (MULTI_METRIC,),
         "Metric": (*metrics, POINTS_METRIC),  # last: the optimiser wants an image metric first
         f"Metric{len(metrics)}Weight": tuple(f"{weight:g}" for weight in weights),
+    }
+
+
+def with_bending_energy(base: ParameterMap, weight: float) -> ParameterMap:
+    """Append the bending energy penalty to a map, with one weight for all resolutions.
+
+    Raises
+    ------
+    ValueError
+        If the weight is not finite and >= 0, or the landmark term is already there: it is last.
+
+    References
+    ----------
+    [elastix] `TransformBendingEnergyPenalty`
+    """
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"bending energy: expected a weight >= 0, found {weight}")
+    if uses_points(base):
+        raise ValueError("bending energy has to be added before the landmark term")
+    metrics = base["Metric"]
+    return {
+        **base,
+        "Registration": (MULTI_METRIC,),
+        "Metric": (*metrics, BENDING_METRIC),
+        f"Metric{len(metrics)}Weight": (f"{weight:g}",),
     }
 
 
