@@ -141,7 +141,7 @@ def validate(
         images = torch.cat([pairs.images_1, pairs.images_2])
         landmarks = pick_landmarks(network, images, options.threshold)
         for b in range(2):
-            rows, _ = match_landmarks(network, landmarks[b], landmarks[2 + b])
+            rows, _, _ = match_landmarks(network, landmarks[b], landmarks[2 + b])
             xy_1 = landmarks[b].keypoints[rows[:, 0]]
             xy_2 = landmarks[2 + b].keypoints[rows[:, 1]]
             padded = torch.zeros(2, max(len(xy_2), 1), 2, device=device)
@@ -195,6 +195,7 @@ def train(
         if time.monotonic() - shown > every * 60 or state.step == options.steps:
             shown = time.monotonic()
             state.seconds = seconds_before + shown - started
+            state.save(folder / "last.pt")  # whatever validation does, the steps are kept
             report(state, recent, validate(network, held, options, device), folder)
             recent.clear()
 
