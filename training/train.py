@@ -25,6 +25,9 @@ from training import losses
 from training.augment import AugmentOptions
 from training.dataset import PairBatch, Slice, data_folder, load_slices, make_pairs, single_slices
 
+VALIDATION_BATCHES = 12  # of two pairs
+VALIDATION_PX = 320
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -134,9 +137,9 @@ def validate(
     """Match fixed validation pairs as inference does; medians over pairs, shares over matches."""
     network.eval()
     counts, errors = [], []
-    for i in range(12):
+    shape = (VALIDATION_PX, VALIDATION_PX)
+    for i in range(VALIDATION_BATCHES):
         rng = torch.Generator().manual_seed(10_000 + i)
-        shape = (320, 320)
         pairs = make_pairs(slices, 2, shape, options.augment, rng, device)
         images = torch.cat([pairs.images_1, pairs.images_2])
         landmarks = pick_landmarks(network, images, options.threshold)
@@ -167,7 +170,8 @@ def train(
     """Train until `options.steps` or `minutes` are reached; validate every `every` minutes."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     slices = load_slices(data / "ct" / "training")
-    slices += single_slices(data / "ct" / "slices" / "tcga-luad.npz")
+    for file in sorted((data / "ct" / "slices").glob("*.npz")):
+        slices += single_slices(file)
     held = load_slices(data / "ct" / "validation")
     print(f"{len(slices)} training slices, {len(held)} validation slices", flush=True)
     torch.manual_seed(options.seed)

@@ -1,0 +1,115 @@
+"""Speed and memory of the `paper` network: `python -m benchmarks.network [THREADS]`."""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from benchmarks.common import markdown
+from landmark_dir.matching import match_landmarks, pick_landmarks
+from landmark_dir.phantom import PhantomOptions, make_phantom
+from landmark_dir.slices import to_network
+from landmark_dir.volume import write_volume
+from landmark_dir.weights import load_weights
+
+REPEATS = 10
+LARGE = PhantomOptions(size_xyz=(400, 330, 140), spacing_mm=(1.0, 1.0, 2.0))
+
+
+def milliseconds(task: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Median time of a call, ms, after one call to warm up."""
+    task()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        task()
+        times.append(time.perf_counter() - started)
+    return 1000 * float(np.median(times))
+
+
+def slice_pair(threads: int) -> list[list[object]]:
+    """Encode and match two 512 x 512 slices of a phantom at 0.7 mm, taken as 1 mm."""
+    torch.set_num_threads(threads)
+    size = PhantomOptions(size_xyz=(512, 512, 4), spacing_mm=(0.7, 0.7, 4.0))
+    phantom = make_phantom(size)
+    images = [
+        torch.from_numpy(to_network(sitk.GetArrayFromImage(image)[2]))[None, None]
+        for image in (phantom.fixed, phantom.moving)
+    ]
+    network = load_weights("paper").network
+    both = [pick_landmarks(network, image, 0.5)[0] for image in images]
+    encode = milliseconds(lambda: [pick_landmarks(network, image, 0.5) for image in images])
+    match = milliseconds(lambda: match_landmarks(network, *both))
+    counts = " and ".join(str(len(part.keypoints)) for part in both)
+    return [
+        ["encode two 512 x 512 slices, ms", encode],
+        [f"match {counts} landmarks, ms", match],
+    ]
+
+
+def whole_pair(threads: int) -> list[list[object]]:
+    """Register a large pair on the command line; seconds and peak memory of all its processes."""
+    phantom = make_phantom(LARGE)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = [folder / "fixed.nii.gz", folder / "moving.nii.gz"]
+        for image, file in zip((phantom.fixed, phantom.moving), files, strict=True):
+            write_volume(image, file)
+        rows = []
+        for command in ("landmarks", "register"):
+            out = folder / command
+            call = [sys.executable, "-m", "landmark_dir.cli", command, *map(str, files)]
+            started = time.perf_counter()
+            peak = run_and_watch([*call, "-o", str(out), "--threads", str(threads), "-q"])
+            seconds = time.perf_counter() - started
+            rows.append([f"`{command}` of 400 x 330 x 140 voxels, s", seconds])
+            rows.append(["... peak memory of all processes, GiB", peak])
+        return rows
+
+
+def run_and_watch(call: list[str]) -> float:
+    """Run a command; the peak of the summed resident memory of it and its children, GiB."""
+    page = resource.getpagesize()
+    process = subprocess.Popen(call)
+    peak = 0
+    while process.poll() is None:
+        resident = 0
+        for pid in family(process.pid):
+            try:
+                resident += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+            except OSError:
+                continue
+        peak = max(peak, resident)
+        time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"{call[3]} failed")
+    return peak / 2**30
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants (Linux)."""
+    found = [pid]
+    for member in found:
+        for task in Path(f"/proc/{member}/task").glob("*/children"):
+            try:
+                found += map(int, task.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def main(threads: int = 2) -> None:
+    """Print the table."""
+    rows = slice_pair(threads) + whole_pair(threads)
+    print(markdown([f"{threads} threads", ""], rows))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
