@@ -1,8 +1,10 @@
 """The command line: translates options and errors, computes nothing."""
 
 import logging
+import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,57 +16,103 @@ import click
 from landmark_dir import __version__, compare, pipeline
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.pipeline import PRESETS, RegisterOptions
+from landmark_dir.rundir import REPORT
 from landmark_dir.volume import read_volume
 
+log = logging.getLogger("landmark_dir")
+
 DEFAULTS = RegisterOptions()
+CLEAR_LINE = "\r\x1b[K"
+INTERRUPTED = 130  # exit code that shells give a program ended by Ctrl-C
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 PATH = click.Path(path_type=Path)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Progress:
-    """Progress on stderr: one line rewritten on a terminal, one line a stage elsewhere."""
+class Progress(logging.Handler):
+    """Progress on stderr: one line rewritten on a terminal, one line a stage elsewhere.
+
+    It also takes the package's warnings, so that both keep to their lines.
+    """
 
     def __init__(self, quiet: bool) -> None:
+        super().__init__(logging.WARNING)
         self.quiet = quiet
         self.rewrite = sys.stderr.isatty()
         self.stage = ""
+        self.started = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        """Show what is being done."""
+        """Show what is being done, and the seconds since the start."""
         stage = text.split(":")[0]
         if self.quiet or (not self.rewrite and stage == self.stage):
             return
         self.stage = stage
-        click.echo(f"\r\x1b[K{text}" if self.rewrite else text, err=True, nl=not self.rewrite)
+        line = f"{time.monotonic() - self.started:5.0f} s  {text if self.rewrite else stage}"
+        if self.rewrite:
+            width = shutil.get_terminal_size().columns
+            line = f"{CLEAR_LINE}{line[: width - 1]}"  # a line that wraps cannot be rewritten
+        click.echo(line, err=True, nl=not self.rewrite, color=self.rewrite)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a warning on a line of its own."""
+        self.done()
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
 
     def done(self) -> None:
         """Leave the line."""
-        if self.rewrite and not self.quiet and self.stage:
-            click.echo("\r\x1b[K", err=True, nl=False)
+        if self.rewrite and self.stage and not self.quiet:
+            click.echo(CLEAR_LINE, err=True, nl=False, color=True)
 
 
-def _terminated(_: int, __: FrameType | None) -> None:
+def _interrupt(_: int, __: FrameType | None) -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # an impatient second one must not stop the tidying
     raise KeyboardInterrupt
 
 
 @contextmanager
-def _errors_as_sentences(quiet: bool = False) -> Iterator[Progress]:
-    """Turn our errors into exit code 1 and usage errors into 2; a kill cleans up as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _terminated)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    progress = Progress(quiet)
+def _signals_as_interrupts() -> Iterator[None]:
+    """Make a kill and a closed terminal tidy up as Ctrl-C does."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # `nohup` means it
+            signal.signal(number, _interrupt)
     try:
-        yield progress
-    except LandmarkDirError as error:
-        progress.done()
-        raise click.ClickException(str(error)) from error
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _errors_as_sentences(quiet: bool = False) -> Iterator[Progress]:
+    """Turn errors into one sentence: exit code 1, usage errors 2, an interrupt 130."""
+    progress = Progress(quiet)
+    log.addHandler(progress)
+    try:
+        with _signals_as_interrupts():
+            yield progress
     except ValueError as error:
-        progress.done()
         raise click.UsageError(str(error)) from error
+    except LandmarkDirError as error:
+        raise click.ClickException(str(error)) from error
+    except (OSError, RuntimeError, MemoryError) as error:  # a full disk or memory, mostly
+        raise click.ClickException(_last_line(error)) from error
     except KeyboardInterrupt:
         progress.done()
-        raise
-    progress.done()
+        click.echo("Aborted, nothing was written", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    finally:
+        progress.done()
+        log.removeHandler(progress)
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
 
 
 def _landmark_weight(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
@@ -149,7 +197,8 @@ def _split(given: dict[str, Any]) -> tuple[dict[str, Any], RegisterOptions]:
     """Arguments of the call, and the options of the registration."""
     names = set(RegisterOptions.__dataclass_fields__)
     options = {name: given.pop(name) for name in list(given) if name in names}
-    return _volumes(given), RegisterOptions(**options)
+    checked = RegisterOptions(**options)  # before anything is read
+    return _volumes(given), checked
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -181,6 +230,13 @@ def main() -> None:
     help="Metric weight of the points: one for the first resolution, or one for each.",
 )
 @click.option(
+    "--bending-energy",
+    type=float,
+    default=DEFAULTS.bending_energy,
+    show_default=True,
+    help="Weight of the bending energy penalty; 0 leaves it out.",
+)
+@click.option(
     "--on-few-landmarks",
     type=click.Choice(["fail", "register-without"]),
     default=DEFAULTS.on_few_landmarks,
@@ -191,9 +247,14 @@ def register(**given: Any) -> None:
     with _errors_as_sentences(given.pop("quiet")) as progress:
         call, options = _split(given)
         result = pipeline.register(**call, options=options, say=progress)
-    for warning in result.warnings:
-        click.echo(f"note: {warning}", err=True)
+    _notes(result.warnings)
     click.echo(f"{call['out']}: {result.summary()}")
+
+
+def _notes(warnings: list[str]) -> None:
+    """Say at the end what was said on the way."""
+    for warning in warnings:
+        click.echo(f"note: {warning}", err=True)
 
 
 @main.command()
@@ -243,15 +304,17 @@ def warp_points(run: Path, points: Path, out: Path, backend: str) -> None:
 
 @main.command()
 @click.option("-o", "--out", required=True, type=PATH, help="Folder to create.")
-@click.option("--backend", default="auto", show_default=True, help="Registration engine.")
+@BACKEND
 @click.option("--threads", type=int, default=None, help="CPU threads; all by default.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo.")
 def demo(out: Path, backend: str, threads: int | None, overwrite: bool) -> None:
     """Register a built-in follow-up pair with and without landmarks; the truth is known."""
     with _errors_as_sentences() as progress:
         options = RegisterOptions(backend=backend, threads=threads)
-        table = compare.demo(out, options, overwrite=overwrite, say=progress)
-    click.echo(table)
+        comparison = compare.demo(out, options, overwrite=overwrite, say=progress)
+    _notes(comparison.results["with"].warnings)
+    click.echo(comparison.table())
+    click.echo(f"reports: {', '.join(str(out / arm / REPORT) for arm in comparison.results)}")
 
 
 @main.command()

@@ -1,6 +1,5 @@
 """The same registration with and without landmarks."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ import numpy as np
 
 from landmark_dir import rundir
 from landmark_dir.metrics import Summary, distances_mm, summarise
-from landmark_dir.phantom import make_phantom
+from landmark_dir.phantom import PhantomOptions, make_phantom
 from landmark_dir.pipeline import (
+    Inputs,
     RegisterOptions,
     Result,
     Say,
@@ -35,6 +35,11 @@ class Comparison:
 
     tre_mm: dict[str, Summary]  # before, affine, without, with
     results: dict[str, Result]
+
+    def moved_to(self, folder: Path) -> "Comparison":
+        """The same comparison, its run folders in `folder`."""
+        moved = {arm: result.moved_to(folder / arm) for arm, result in self.results.items()}
+        return replace(self, results=moved)
 
     def table(self) -> str:
         """A table for people: TRE in mm, folding, landmarks."""
@@ -75,11 +80,18 @@ def compare(
     ------
     As `pipeline.register`.
     """
-    inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
     with rundir.new_run_folder(Path(out), overwrite=overwrite) as folder:
-        with pre_aligned(inputs, folder, options, say) as stage:
-            comparison = _both_arms(stage, expert, folder)
-        (folder / rundir.COMPARISON_JSON).write_text(json.dumps(_content(comparison), indent=2))
+        inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
+        comparison = _compare(inputs, folder, expert, options, say)
+    return comparison.moved_to(Path(out))
+
+
+def _compare(
+    inputs: Inputs, folder: Path, expert: PointPairs, options: RegisterOptions, say: Say
+) -> Comparison:
+    with pre_aligned(inputs, folder, options, say) as stage:
+        comparison = _both_arms(stage, expert, folder)
+    rundir.write_json(folder / rundir.COMPARISON_JSON, _content(comparison))
     return comparison
 
 
@@ -87,14 +99,25 @@ def _both_arms(stage: Stage, expert: PointPairs, folder: Path) -> Comparison:
     tre = {"before": summarise(distances_mm(expert.fixed, expert.moving))}
     tre["affine"] = _tre(stage, stage.affine, expert)
     results = {}
-    pairs = {"without": PointPairs.empty(), "with": landmarks_for(stage, None)}
+    arms = {"without": _without_landmarks(stage)}  # its seconds are taken before they are sought
+    arms["with"], pairs = stage, landmarks_for(stage, None)
     for arm in ARMS:
         (folder / arm).mkdir()
-        options = replace(stage.options, landmarks=arm == "with")
-        one = replace(stage, options=options, seconds=dict(stage.seconds))
-        results[arm] = deform(one, pairs[arm], folder / arm)
+        guides = pairs if arm == "with" else PointPairs.empty()
+        results[arm] = deform(_telling(arms[arm], arm), guides, folder / arm)
         tre[arm] = _tre(stage, results[arm].transform, expert)
     return Comparison(tre, results)
+
+
+def _without_landmarks(stage: Stage) -> Stage:
+    options = replace(stage.options, landmarks=False)
+    inputs = replace(stage.inputs, warnings=list(stage.inputs.warnings))
+    return replace(stage, inputs=inputs, options=options, seconds=dict(stage.seconds), network=None)
+
+
+def _telling(stage: Stage, arm: str) -> Stage:
+    """The same stage, with progress that names its arm."""
+    return replace(stage, say=lambda text: stage.say(f"{arm} landmarks, {text}"))
 
 
 def _tre(stage: Stage, transform: Path, expert: PointPairs) -> Summary:
@@ -113,19 +136,20 @@ def demo(
     out: Path,
     options: RegisterOptions = DEFAULTS,
     *,
+    phantom_options: PhantomOptions | None = None,
     overwrite: bool = False,
     say: Say = lambda text: None,
-) -> str:
+) -> Comparison:
     """Compare both arms on the phantom pair; its files stay in `out` to be tried further."""
-    say("make phantom")
-    phantom = make_phantom()
-    fixed, moving = phantom.truth_points(DEMO_POINTS, np.random.default_rng(0))
-    truth = PointPairs(fixed, moving, np.ones(len(fixed)))
-    comparison = compare(
-        phantom.fixed, phantom.moving, out, truth, options, overwrite=overwrite, say=say
-    )
-    write_volume(phantom.fixed, out / "fixed.nii.gz")
-    write_volume(phantom.moving, out / "moving.nii.gz")
-    write_elastix_points(truth.fixed, out / "truth_fixed.txt")
-    write_elastix_points(truth.moving, out / "truth_moving.txt")
-    return comparison.table()
+    with rundir.new_run_folder(out, overwrite=overwrite) as folder:
+        say("make phantom")
+        phantom = make_phantom(phantom_options)
+        inputs = load_inputs(phantom.fixed, phantom.moving, None, None, options)
+        fixed, moving = phantom.truth_points(DEMO_POINTS, np.random.default_rng(0))
+        write_volume(phantom.fixed, folder / "fixed.nii.gz")
+        write_volume(phantom.moving, folder / "moving.nii.gz")
+        write_elastix_points(fixed, folder / "truth_fixed.txt")
+        write_elastix_points(moving, folder / "truth_moving.txt")
+        truth = PointPairs(fixed, moving, np.ones(len(fixed)))
+        comparison = _compare(inputs, folder, truth, options, say)
+    return comparison.moved_to(out)

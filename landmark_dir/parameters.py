@@ -49,7 +49,9 @@ def parse(text: str) -> ParameterMap:
             continue
         match = _LINE.fullmatch(content.strip())
         if match is None or (values := _split(match[2])) is None:
-            raise ValueError(f"line {number}: expected (Name value ...), found {content.strip()!r}")
+            raise ValueError(
+                f"line {number}: expected (Name value ...), found {content.strip()[:60]!r}"
+            )
         if match[1] in parameters:
             raise ValueError(f"line {number}: {match[1]} is given a second time")
         parameters[match[1]] = values

@@ -15,13 +15,15 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from landmark_dir import rundir
 from landmark_dir.backends import (
+    INSTALL,
     Backend,
     Job,
     Progress,
@@ -30,14 +32,20 @@ from landmark_dir.backends import (
     simpleitk_conflict,
 )
 from landmark_dir.backends.transforms import format_translation, store_transform
-from landmark_dir.errors import BadVolume, TooFewLandmarks
-from landmark_dir.geometry import Points, centre, inside
+from landmark_dir.errors import (
+    BadRunFolder,
+    BadVolume,
+    ElastixFailed,
+    TooFewLandmarks,
+)
+from landmark_dir.geometry import Points, centre, inside, voxel_centres
 from landmark_dir.metrics import correlation, distances_mm, folding, summarise
 from landmark_dir.outliers import OutlierOptions, reject_outliers, select_spread, settle
 from landmark_dir.parameters import (
     ParameterMap,
     bundled,
     resolutions,
+    with_bending_energy,
     with_points_metric,
 )
 from landmark_dir.points import (
@@ -50,6 +58,7 @@ from landmark_dir.points import (
     write_markups,
 )
 from landmark_dir.volume import (
+    SUFFIXES,
     body_mask,
     check_mask,
     check_volume,
@@ -60,6 +69,9 @@ from landmark_dir.volume import (
     write_volume,
 )
 
+if TYPE_CHECKING:  # torch is slow to load
+    from landmark_dir.weights import LoadedWeights
+
 log = logging.getLogger(__name__)
 
 Volume: TypeAlias = sitk.Image | str | Path
@@ -67,7 +79,24 @@ Say = Callable[[str], None]  # told what is being done, for a person who waits
 
 MIN_OVERLAP = 0.05  # share of the fixed image; less gives elastix too few samples
 PRESETS = {"default": "bspline"}  # name -> file in elastix_params
-WEIGHT_FADING = 0.3  # of the points term, from one resolution to the next
+LOOK_AGAIN = "check that both images show the same anatomy in HU and overlap after the affine stage"
+OUTSIDE_STRIDE = 4  # voxels between the samples that tell whether two images meet at all
+CHOICES = {  # option -> what it may be
+    "backend": ("auto", *INSTALL),
+    "align": ("world", "centers"),
+    "preset": tuple(PRESETS),
+    "on_few_landmarks": ("fail", "register-without"),
+    "device": ("auto", "cpu", "cuda"),
+}
+RANGES = {  # option -> least and most
+    "min_landmarks": (1, 100_000),
+    "max_landmarks": (1, 100_000),
+    "threads": (1, 1024),
+    "seed": (1, 2**31 - 1),
+    "search_mm": (0, 1000),
+    "min_score": (0, 1),
+}
+WEIGHT_FADING = 0.1  # of the points term, from one resolution to the next
 
 
 @dataclass(frozen=True)
@@ -87,6 +116,8 @@ class RegisterOptions:
     landmark_weight : tuple of float
         Metric weight of the points, one per resolution, or one for the first resolution that
         then fades by `WEIGHT_FADING`.
+    bending_energy : float
+        Weight of the bending energy penalty of the b-spline; 0 leaves it out.
     max_landmarks, min_landmarks : int
         Most pairs elastix is given, and least to be worth it.
     on_few_landmarks : 'fail' or 'register-without'
@@ -107,6 +138,7 @@ class RegisterOptions:
     align: Literal["world", "centers"] = "world"
     preset: str = "default"
     landmark_weight: tuple[float, ...] = (0.1,)
+    bending_energy: float = 0.0
     max_landmarks: int = 2500
     min_landmarks: int = 30
     on_few_landmarks: Literal["fail", "register-without"] = "fail"
@@ -120,14 +152,27 @@ class RegisterOptions:
     outliers: OutlierOptions = field(default_factory=OutlierOptions)
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset {self.preset}: expected one of {', '.join(PRESETS)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads: expected 1 or more, found {self.threads}")
-        if not 0 < self.seed < 2**31:
-            raise ValueError(f"seed: expected 1 to 2147483647, found {self.seed}")
-        if not all(0 <= w < float("inf") for w in self.landmark_weight):
-            raise ValueError(f"landmark weight: expected 0 or more, found {self.landmark_weight}")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                found = getattr(self, name)
+                raise ValueError(f"{name}: expected one of {', '.join(allowed)}, found {found!r}")
+        for name, (low, high) in RANGES.items():
+            found = getattr(self, name)
+            if found is not None and not low <= found <= high:
+                raise ValueError(f"{name}: expected {low} to {high}, found {found}")
+        if self.max_landmarks < self.min_landmarks:
+            raise ValueError(
+                f"max_landmarks: expected at least min_landmarks ({self.min_landmarks}), "
+                f"found {self.max_landmarks}"
+            )
+        with_points_metric(bundled(PRESETS[self.preset]), self.metric_weights())  # it checks them
+
+    def metric_weights(self) -> tuple[float, ...]:
+        """Metric weight of the points at each resolution."""
+        if len(self.landmark_weight) > 1:
+            return self.landmark_weight
+        levels = range(resolutions(bundled(PRESETS[self.preset])))
+        return tuple(weight * WEIGHT_FADING**k for weight in self.landmark_weight for k in levels)
 
 
 DEFAULTS = RegisterOptions()
@@ -159,6 +204,10 @@ class Result:
     landmarks: PointPairs
     metrics: dict[str, Any]
     warnings: list[str]
+
+    def moved_to(self, folder: Path) -> "Result":
+        """The same result, its run folder at `folder`."""
+        return replace(self, folder=folder, transform=folder.absolute() / rundir.TRANSFORM)
 
     def summary(self) -> str:
         """One line for people."""
@@ -193,7 +242,7 @@ class Stage:
     options: RegisterOptions
     say: Say
     seconds: dict[str, float]
-    weights: dict[str, str]  # of the network that ran, empty without one
+    network: "LoadedWeights | None"  # None: no landmarks are sought
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -248,13 +297,14 @@ def register(
     TooFewLandmarks
         If fewer than `options.min_landmarks` are found, unless `options.on_few_landmarks`.
     """
-    inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
-    given = _given_points(points, inputs)
     with rundir.new_run_folder(Path(out), overwrite=overwrite) as folder:
-        with pre_aligned(inputs, folder, options, say) as stage:
+        inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
+        given = _given_points(points, inputs)
+        seek = options.landmarks and given is None
+        with pre_aligned(inputs, folder, options, say, seek=seek) as stage:
             pairs = landmarks_for(stage, given)
             result = deform(stage, pairs, folder)
-    return replace(result, folder=Path(out), transform=Path(out).absolute() / rundir.TRANSFORM)
+    return result.moved_to(Path(out))
 
 
 def find_landmarks(
@@ -297,12 +347,17 @@ def write_landmarks(
     say: Say = _silent,
 ) -> PointPairs:
     """`find_landmarks`, written to a run folder as elastix point files, CSV and Slicer markups."""
-    inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
     with rundir.new_run_folder(Path(out), overwrite=overwrite) as folder:
+        inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
         with pre_aligned(inputs, folder, options, say) as stage:
-            pairs = _enough(_seek_landmarks(stage), stage)
+            pairs = _seek_landmarks(stage)
+            if short := _shortage(pairs, options):
+                raise TooFewLandmarks(f"{short}; {LOOK_AGAIN}")
             _write_pairs(pairs, folder)
-            rundir.write_run_json(folder, _run_json(stage, {"landmarks": len(pairs)}))
+            _store_log(stage, folder)
+            run = _run_json(stage, {"landmarks": len(pairs)})
+            rundir.write_run_json(folder, run)
+            _report(stage, run, pairs, folder, _laid_on(stage))
     return pairs
 
 
@@ -332,9 +387,18 @@ def load_inputs(
     for warning in warnings:
         log.warning(warning)
     body = body_mask(images["fixed"])
+    if masks["fixed"] is not None:
+        body = sitk.And(body, masks["fixed"])
+    sources = {
+        "fixed": fixed,
+        "moving": moving,
+        "fixed_mask": fixed_mask,
+        "moving_mask": moving_mask,
+    }
     described = {
-        name: _described(source, images[name])
-        for name, source in (("fixed", fixed), ("moving", moving))
+        name: {**_source(given), **(_grid(images[name]) if name in images else {})}
+        for name, given in sources.items()
+        if given is not None
     }
     return Inputs(
         images["fixed"],
@@ -361,12 +425,15 @@ def _mask(mask: Volume | None, image: sitk.Image, name: str) -> sitk.Image | Non
     return read_mask(Path(mask), image, name)
 
 
-def _described(source: Volume, image: sitk.Image) -> dict[str, Any]:
-    """What `run.json` says of an input."""
-    known: dict[str, Any] = {"size_xyz": image.GetSize(), "spacing_mm": image.GetSpacing()}
-    if isinstance(source, sitk.Image):
-        return {"path": None, **known}
-    return {"path": str(source), "sha256": rundir.sha256(Path(source)), **known}
+def _source(given: object) -> dict[str, Any]:
+    """What `run.json` says of where an input came from."""
+    if not isinstance(given, str | Path):
+        return {"path": None}
+    return {"path": str(given), "sha256": rundir.sha256(Path(given))}
+
+
+def _grid(image: sitk.Image) -> dict[str, Any]:
+    return {"size_xyz": image.GetSize(), "spacing_mm": image.GetSpacing()}
 
 
 def _given_points(
@@ -376,18 +443,24 @@ def _given_points(
         return None
     pairs = points if isinstance(points, PointPairs) else read_pairs(*map(Path, points))
     check_inside(pairs, inputs.fixed, inputs.moving)
+    sources = (None, None) if isinstance(points, PointPairs) else points
+    inputs.described.update(fixed_points=_source(sources[0]), moving_points=_source(sources[1]))
     return pairs
 
 
 @contextmanager
 def pre_aligned(
-    inputs: Inputs, folder: Path, options: RegisterOptions, say: Say
+    inputs: Inputs, folder: Path, options: RegisterOptions, say: Say, *, seek: bool = True
 ) -> Iterator[Stage]:
-    """Start the engine and run everything up to the affine stage; scratch files go at the end."""
+    """Start the engine and run everything up to the affine stage; scratch files go at the end.
+
+    `seek` loads the network, too: bad weights are told before anything slow is done.
+    """
     work = folder / "work"
     work.mkdir()
     with closing(find_backend(options.backend, options.threads)) as backend:
-        stage = Stage(inputs, backend, work, work / "initial.txt", options, say, {}, {})
+        network = _load_network(options) if seek else None
+        stage = Stage(inputs, backend, work, work / "initial.txt", options, say, {}, network)
         _write_inputs(stage)
         _write_start(stage)
         if options.affine:
@@ -402,15 +475,30 @@ def _write_inputs(stage: Stage) -> None:
         for name in ("fixed", "moving", "fixed_mask", "moving_mask"):
             image = getattr(stage.inputs, name)
             if image is not None:
-                sitk.WriteImage(image, str(stage.file(name)))
+                _write_scratch(image, stage.file(name))
+
+
+def _write_scratch(image: sitk.Image, path: Path) -> None:
+    try:
+        sitk.WriteImage(image, str(path))
+    except RuntimeError as error:
+        raise BadRunFolder(
+            f"{path.parents[2]}: the images cannot be written there; check the free space"
+        ) from error
 
 
 def _write_start(stage: Stage) -> None:
-    """A transform file for the start: nothing, or the shift of the image centres."""
-    shift = np.zeros(3)
-    if stage.options.align == "centers":
-        shift = (centre(stage.inputs.moving) - centre(stage.inputs.fixed))[0]
+    """A transform file for the start."""
+    shift = _start_mm(stage.inputs, stage.options)
     stage.affine.write_text(format_translation(shift, stage.inputs.fixed))
+
+
+def _start_mm(inputs: Inputs, options: RegisterOptions) -> NDArray[np.float64]:
+    """The motion to start from: none, or the shift of the image centres (x, y, z)."""
+    if options.align == "world":
+        return np.zeros(3)
+    shift: NDArray[np.float64] = (centre(inputs.moving) - centre(inputs.fixed))[0]
+    return shift
 
 
 def _job(stage: Stage, name: str, parameters: ParameterMap) -> Job:
@@ -435,7 +523,23 @@ def _run(stage: Stage, job: Job, name: str) -> Path:
         stage.say(f"{name}: resolution {at.resolution + 1} of {levels}, iteration {at.iteration}")
 
     with stage.timed(name):
-        return stage.backend.register(job, progress)
+        try:
+            return stage.backend.register(job, progress)
+        except ElastixFailed as error:
+            raise ElastixFailed(_keep_log(str(error), job.folder / rundir.LOG)) from error
+
+
+def _keep_log(message: str, log_file: Path) -> str:
+    """Save the log that `message` names from the scratch folder, and name its new place."""
+    if not log_file.is_file():
+        return message
+    kept = Path(tempfile.mkdtemp(prefix="landmark-dir-failed-"), rundir.LOG)
+    try:
+        shutil.copy(log_file, kept)
+    except OSError:
+        shutil.rmtree(kept.parent, ignore_errors=True)
+        raise
+    return message.replace(str(log_file.resolve()), str(kept))
 
 
 def _affine_stage(stage: Stage) -> Path:
@@ -446,30 +550,55 @@ def landmarks_for(stage: Stage, given: PointPairs | None) -> PointPairs:
     """The pairs that will guide the b-spline stage: given ones, the network's, or none."""
     if given is not None:
         return given
-    if not stage.options.landmarks:
+    if stage.network is None:
         return PointPairs.empty()
-    return _enough(_seek_landmarks(stage), stage)
+    pairs = _seek_landmarks(stage)
+    short = _shortage(pairs, stage.options)
+    if short is None:
+        return pairs
+    if stage.options.on_few_landmarks == "fail":
+        raise TooFewLandmarks(
+            f"{short}; {LOOK_AGAIN}, or go on with --on-few-landmarks register-without"
+        )
+    warning = f"{short}; registered without landmarks"
+    log.warning(warning)
+    stage.inputs.warnings.append(warning)
+    return PointPairs.empty()
+
+
+def _shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
+    if len(pairs) >= options.min_landmarks:
+        return None
+    return f"{len(pairs)} landmarks found, expected at least {options.min_landmarks}"
+
+
+def _load_network(options: RegisterOptions) -> "LoadedWeights":
+    # torch is slow to load and a run with given points never needs it
+    from landmark_dir.matching import choose_device  # noqa: PLC0415
+    from landmark_dir.weights import load_weights  # noqa: PLC0415
+
+    return load_weights(options.weights, choose_device(options.device))
 
 
 def _seek_landmarks(stage: Stage) -> PointPairs:
     """Network, outliers, selection, and back to true moving space."""
-    # torch is slow to load and a run with given points never needs it
-    from landmark_dir import matching  # noqa: PLC0415
-    from landmark_dir.weights import load_weights  # noqa: PLC0415
+    from landmark_dir import matching  # noqa: PLC0415  (as above)
 
     options, inputs = stage.options, stage.inputs
-    device = matching.choose_device(options.device)
-    loaded = load_weights(options.weights, device)
-    stage.weights.update(network=loaded.metadata["network"], sha256=loaded.sha256)
+    assert stage.network is not None
     with stage.timed("pre-align"):
         prealigned = stage.backend.warp_image(stage.affine, inputs.moving)
+        body = body_mask(prealigned)
+        if inputs.moving_mask is not None:
+            mask = stage.backend.warp_image(stage.affine, inputs.moving_mask, labels=True)
+            body = sitk.And(body, mask)
     with stage.timed("landmarks"), matching.torch_threads(options.threads):
         pairs = matching.match_volumes(
             inputs.fixed,
             prealigned,
             inputs.fixed_body,
-            body_mask(prealigned),
-            loaded.network,
+            body,
+            stage.network.network,
             matching.MatchingOptions(min_score=options.min_score, search_mm=options.search_mm),
             lambda what, share: stage.say(f"landmarks: {what} {share:.0%}"),
         )
@@ -482,58 +611,64 @@ def _seek_landmarks(stage: Stage) -> PointPairs:
     return replace(chosen, moving=moving).select(kept)
 
 
-def _enough(pairs: PointPairs, stage: Stage) -> PointPairs:
-    if len(pairs) >= stage.options.min_landmarks:
-        return pairs
-    message = f"{len(pairs)} landmarks found, expected at least {stage.options.min_landmarks}"
-    if stage.options.on_few_landmarks == "fail":
-        raise TooFewLandmarks(
-            f"{message}; check that both images show the same anatomy and overlap after the affine "
-            "stage, or go on with --on-few-landmarks register-without"
-        )
-    warning = f"{message}; registered without landmarks"
-    log.warning(warning)
-    stage.inputs.warnings.append(warning)
-    return PointPairs.empty()
-
-
 def deform(stage: Stage, pairs: PointPairs, folder: Path) -> Result:
     """B-spline stage, and everything a run folder holds; `folder` exists."""
-    job = _job(stage, "bspline", bundled(PRESETS[stage.options.preset]))
+    parameters = bundled(PRESETS[stage.options.preset])
+    if stage.options.bending_energy:
+        parameters = with_bending_energy(parameters, stage.options.bending_energy)
+    job = _job(stage, "bspline", parameters)
     if len(pairs):
         job = _guided(job, pairs, stage.options)
     transform = _run(stage, job, "b-spline")
-    shutil.copy(job.folder / rundir.LOG, folder / rundir.LOG)
+    _store_log(stage, folder)
     with stage.timed("warp"):
         warped = stage.backend.warp_image(transform, stage.inputs.moving)
         write_volume(warped, folder / rundir.WARPED)
     store_transform(transform, folder)
     if len(pairs):
         _write_pairs(pairs, folder)
+    before = _laid_on(stage)
     with stage.timed("metrics"):
-        metrics = _metrics(stage, transform, warped, pairs)
+        metrics = _metrics(stage, transform, before, warped, pairs)
     run = _run_json(stage, metrics)
     rundir.write_run_json(folder, run)
+    _report(stage, run, pairs, folder, before, warped)
+    return Result(folder, folder / rundir.TRANSFORM, warped, pairs, metrics, stage.inputs.warnings)
+
+
+def _store_log(stage: Stage, folder: Path) -> None:
+    """What elastix said in all stages, one after the other."""
+    logs = [stage.work / name / rundir.LOG for name in ("affine", "bspline")]
+    with (folder / rundir.LOG).open("wb") as out:
+        for part in logs:
+            if part.is_file():
+                out.write(part.read_bytes())
+
+
+def _report(
+    stage: Stage,
+    run: dict[str, Any],
+    pairs: PointPairs,
+    folder: Path,
+    before: sitk.Image,
+    after: sitk.Image | None = None,
+) -> None:
+    stage.say("report")
     # matplotlib is slow to load
     from landmark_dir.report import write_report  # noqa: PLC0415
 
-    images = stage.inputs.fixed, stage.inputs.moving, warped
-    write_report(folder / rundir.REPORT, run, *images, pairs)
-    return Result(folder, folder / rundir.TRANSFORM, warped, pairs, metrics, stage.inputs.warnings)
+    fixed, moving = stage.inputs.fixed, stage.inputs.moving
+    write_report(folder / rundir.REPORT, run, fixed, moving, before, after, pairs)
 
 
 def _guided(job: Job, pairs: PointPairs, options: RegisterOptions) -> Job:
     """The same job with the points term and its two files."""
-    weights = options.landmark_weight
-    if len(weights) == 1:
-        levels = range(resolutions(job.parameters))
-        weights = tuple(weights[0] * WEIGHT_FADING**level for level in levels)
     files = job.folder / rundir.FIXED_POINTS, job.folder / rundir.MOVING_POINTS
     write_elastix_points(pairs.fixed, files[0])
     write_elastix_points(pairs.moving, files[1])
     return replace(
         job,
-        parameters=with_points_metric(job.parameters, weights),
+        parameters=with_points_metric(job.parameters, options.metric_weights()),
         fixed_points=files[0],
         moving_points=files[1],
     )
@@ -548,7 +683,7 @@ def _write_pairs(pairs: PointPairs, folder: Path) -> None:
 
 
 def _metrics(
-    stage: Stage, transform: Path, warped: sitk.Image, pairs: PointPairs
+    stage: Stage, transform: Path, before: sitk.Image, warped: sitk.Image, pairs: PointPairs
 ) -> dict[str, Any]:
     """What can be said without independent points."""
     inputs, backend = stage.inputs, stage.backend
@@ -561,17 +696,17 @@ def _metrics(
         "landmarks": len(pairs),
         "residual_mm": summarise(residual)._asdict() if len(pairs) else None,
         "correlation": round(correlation(inputs.fixed, warped, inputs.fixed_body), 4),
-        "correlation_before": round(
-            correlation(inputs.fixed, _laid_on(inputs), inputs.fixed_body), 4
-        ),
+        "correlation_before": round(correlation(inputs.fixed, before, inputs.fixed_body), 4),
         **folding(mapped, inputs.fixed, inputs.fixed_body)._asdict(),
     }
 
 
-def _laid_on(inputs: Inputs) -> sitk.Image:
-    """The moving image on the fixed grid by its world coordinates alone."""
-    air = float(sitk.GetArrayViewFromImage(inputs.moving).min())
-    return sitk.Resample(inputs.moving, inputs.fixed, sitk.Transform(), sitk.sitkLinear, air)
+def _laid_on(stage: Stage) -> sitk.Image:
+    """The moving image on the fixed grid before any registration."""
+    moving = stage.inputs.moving
+    air = float(sitk.GetArrayViewFromImage(moving).min())
+    start = sitk.TranslationTransform(3, _start_mm(stage.inputs, stage.options).tolist())
+    return sitk.Resample(moving, stage.inputs.fixed, start, sitk.sitkLinear, air)
 
 
 def _run_json(stage: Stage, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -584,11 +719,22 @@ def _run_json(stage: Stage, metrics: dict[str, Any]) -> dict[str, Any]:
             "python": platform.python_version(),
             "SimpleITK": sitk.Version.VersionString(),
             stage.backend.name: stage.backend.version(),
+            **({"torch": version("torch")} if stage.network else {}),
         },
-        "weights": stage.weights,
+        "weights": _known_weights(stage.network),
         "metrics": metrics,
         "seconds": stage.seconds,
         "warnings": stage.inputs.warnings,
+    }
+
+
+def _known_weights(loaded: "LoadedWeights | None") -> dict[str, str] | None:
+    if loaded is None:
+        return None
+    return {
+        "file": loaded.path.name,
+        "sha256": loaded.sha256,
+        "network": loaded.metadata["network"],
     }
 
 
@@ -616,9 +762,16 @@ def warp(
     BadRunFolder, BadVolume, BackendMissing, ElastixFailed
     """
     transform = rundir.run_transform(Path(run))
+    _check_output(out, SUFFIXES)
     moving = _volume(image, "image")
     with closing(find_backend(backend)) as engine:
         warped = engine.warp_image(transform, moving, labels=labels)
+        wanted = engine.map_points(transform, voxel_centres(warped, OUTSIDE_STRIDE))
+    if not inside(moving, wanted).any():
+        raise BadVolume(
+            f"{image if isinstance(image, str | Path) else 'image'}: lies wholly outside what the "
+            "run maps; expected the moving image of that run, or one in its space"
+        )
     if out is not None:
         write_volume(warped, Path(out))
     return warped
@@ -638,12 +791,38 @@ def warp_points(
     BadRunFolder, BadPoints, BackendMissing, ElastixFailed
     """
     transform = rundir.run_transform(Path(run))
+    _check_output(out)
     fixed = read_elastix_points(Path(points)) if isinstance(points, str | Path) else points
+    _warn_outside(Path(run), fixed)
     with closing(find_backend(backend)) as engine:
         moving = engine.map_points(transform, fixed)
     if out is not None:
         write_elastix_points(moving, Path(out))
     return moving
+
+
+def _check_output(out: str | Path | None, suffixes: tuple[str, ...] = ("",)) -> None:
+    """Refuse an output file that could not be written, before anything slow is done."""
+    if out is None:
+        return
+    path = Path(out)
+    if not path.name.lower().endswith(suffixes):
+        raise ValueError(f"{path}: unknown suffix, expected one of {', '.join(suffixes)}")
+    if path.is_dir():
+        raise ValueError(f"{path}: expected the name of a file to write, found a folder")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: its folder does not exist; create {path.parent} first")
+
+
+def _warn_outside(run: Path, points: Points) -> None:
+    outside = int(np.sum(~inside(sitk.ReadImage(str(run / rundir.WARPED)), points)))
+    if outside:
+        log.warning(
+            "%d of %d points lie outside the fixed image, where the transform is a guess; "
+            "expected physical mm (LPS) of the fixed image",
+            outside,
+            len(points),
+        )
 
 
 def describe_installation() -> str:

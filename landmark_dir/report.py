@@ -5,7 +5,7 @@ import html
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,95 +13,137 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from landmark_dir.geometry import physical_to_index
+from landmark_dir.geometry import Points, centre, physical_to_index
 from landmark_dir.points import PointPairs
 
 WINDOW_HU = (-300.0, 400.0)  # shows fat, soft tissue and the outline of lung and bone
 TILE_MM = 32.0  # checkerboard
 LANDMARK_SLICES = 3
-PLANES = ("axial", "coronal", "sagittal")
+MIN_FOR_PLANE = 10  # landmarks; fewer do not tell how a plane lies
+MIN_COSINE = 0.8  # between the two planes; more than 37 degrees are points in a row, not a tilt
+PLANES = {"axial": "RA", "coronal": "RH", "sagittal": "AH"}  # letters: left and upper border
+AIR = -1000.0  # HU
 BACKGROUND = "#111111"
 
+Array: TypeAlias = NDArray[np.float64]
 
-def _grey(array: NDArray[np.generic]) -> NDArray[np.float64]:
+
+def _grey(image: sitk.Image) -> Array:
+    """Give the voxels [z, y, x] as 0..1 in the window."""
     low, high = WINDOW_HU
-    return np.clip((array.astype(np.float64) - low) / (high - low), 0, 1)
+    hu: Array = sitk.GetArrayViewFromImage(image).astype(np.float64)
+    return np.asarray(((hu - low) / (high - low)).clip(0, 1))
 
 
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=80, facecolor=BACKGROUND)
+    figure.savefig(stream, format="png", dpi=100, facecolor=BACKGROUND)
     return stream.getvalue()
 
 
-def _blank(axes: Axes, title: str) -> None:
-    axes.set_title(title, color="white", fontsize=9)
+def _show(axes: Axes, pixels: Array, aspect: float, title: str, borders: str = "RA") -> None:
+    """Draw one cut, its title, and the letters of its left and upper border."""
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+    axes.set_title(title, color="white", fontsize=10)
     axes.set_axis_off()
+    for letter, at in zip(borders, ((0.02, 0.5), (0.5, 0.95)), strict=True):
+        axes.text(*at, letter, color="#fc6", transform=axes.transAxes, fontsize=9, ha="center")
 
 
-def place_colours(xy: NDArray[np.float64], extent: tuple[int, int]) -> NDArray[np.float64]:
-    """RGB [N, 3] that follows the place in the image, as in [paper] fig. 3."""
-    x, y = (xy / np.asarray(extent, dtype=np.float64)).clip(0, 1).T
+def _as_seen(image: sitk.Image) -> sitk.Image:
+    """Turn the array by quarters so that x runs to the left, y to the back, z to the head.
+
+    Rows and columns of an axial slice are then as radiologists look at them; an oblique grid
+    stays as oblique as it is.
+    """
+    return sitk.DICOMOrient(image, "LPS")
+
+
+def place_colours(points: Points) -> Array:
+    """RGB [N, 3] that follows the place (x, y) among the points, as in [paper] fig. 3."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    x, y, _ = ((points - low) / np.maximum(high - low, 1e-9)).T
     return np.stack([x, y, 1 - 0.5 * (x + y)], axis=1) * 0.85 + 0.15
 
 
 def landmark_picture(fixed: sitk.Image, moving: sitk.Image, pairs: PointPairs) -> bytes:
-    """PNG: landmarks on fixed slices and on the moving slices they lead to, coloured by place.
+    """PNG: landmarks on three fixed slices and where they are in moving, coloured by place.
 
-    The slices are those of each image's own grid; moving points are shown on the slice at the
-    middle of their depths.
+    The moving image is cut along the plane that fits the moving points best.
     """
-    at_fixed = physical_to_index(fixed, pairs.fixed)
-    at_moving = physical_to_index(moving, pairs.moving)
-    slices, counts = np.unique(np.round(at_fixed[:, 2]).astype(int), return_counts=True)
-    shown = _spread_slices(slices, counts)
-    figure = Figure(figsize=(9, 4.2 * max(len(shown), 1)), facecolor=BACKGROUND, layout="tight")
+    fixed = _as_seen(fixed)
+    depth = np.round(physical_to_index(fixed, pairs.fixed)[:, 2]).astype(int)
+    shown = _fullest_slices(depth)
+    figure = Figure(figsize=(9, 4.2 * len(shown)), facecolor=BACKGROUND, layout="tight")
     for row, k in enumerate(shown):
-        here = np.round(at_fixed[:, 2]).astype(int) == k
-        colours = place_colours(at_fixed[here, :2], fixed.GetSize()[:2])
-        depth = int(np.clip(np.median(np.round(at_moving[here, 2])), 0, moving.GetSize()[2] - 1))
-        for column, (image, index, slice_k, name) in enumerate(
-            ((fixed, at_fixed, k, "fixed"), (moving, at_moving, depth, "moving"))
-        ):
+        here = pairs.select(depth == k)
+        slice_ = fixed[:, :, k : k + 1]
+        cut = sitk.Resample(moving, _plane_of(here, slice_), sitk.Transform(), sitk.sitkLinear, AIR)
+        name = f"fixed, {len(here)} landmarks at z = {centre(slice_)[0, 2]:.0f} mm"
+        sides = (slice_, here.fixed, name), (cut, here.moving, "moving, the same landmarks")
+        for column, (image, points, title) in enumerate(sides):
             axes = figure.add_subplot(len(shown), 2, 2 * row + column + 1)
             x_mm, y_mm, _ = image.GetSpacing()
-            pixels = _grey(sitk.GetArrayViewFromImage(image)[slice_k])
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect=y_mm / x_mm)
-            axes.scatter(index[here, 0], index[here, 1], c=colours, s=9, linewidths=0)
-            _blank(axes, f"{name}, slice {slice_k}, {here.sum()} landmarks")
+            _show(axes, _grey(image)[0], y_mm / x_mm, title)
+            x, y, _ = physical_to_index(image, points).T
+            colours = place_colours(here.fixed)
+            axes.scatter(x, y, c=colours, s=22, linewidths=0.6, edgecolors="black")
     return _png(figure)
 
 
-def _spread_slices(slices: NDArray[np.int64], counts: NDArray[np.int64]) -> list[int]:
+def _fullest_slices(depth: NDArray[np.int64]) -> list[int]:
     """The fullest slice of each third of the depth."""
+    slices, counts = np.unique(depth, return_counts=True)
     parts = np.array_split(np.arange(len(slices)), LANDMARK_SLICES)
     return [int(slices[part[np.argmax(counts[part])]]) for part in parts if len(part)]
 
 
-def checkerboard_picture(fixed: sitk.Image, moving: sitk.Image, warped: sitk.Image) -> bytes:
+def _plane_of(here: PointPairs, slice_: sitk.Image) -> sitk.Image:
+    """An empty slice of 1 mm pixels through the moving points of one fixed slice."""
+    across, down, normal = np.reshape(slice_.GetDirection(), (3, 3)).T
+    middle = here.moving.mean(axis=0)
+    fitted = np.linalg.svd(here.moving - middle)[2][2]  # the way in which they vary least
+    if len(here) >= MIN_FOR_PLANE and abs(fitted @ normal) > MIN_COSINE:
+        normal = fitted * np.sign(fitted @ normal)
+        across = across - (across @ normal) * normal
+        across /= np.linalg.norm(across)
+        down = np.cross(normal, across)
+    extent_mm = np.multiply(slice_.GetSize(), slice_.GetSpacing())[:2]
+    plane = sitk.Image([*(int(mm) for mm in extent_mm), 1], sitk.sitkUInt8)
+    plane.SetDirection(np.stack([across, down, normal], axis=1).ravel().tolist())
+    centre_mm = middle + centre(slice_)[0] - here.fixed.mean(axis=0)
+    centre_mm -= ((centre_mm - middle) @ normal) * normal
+    half = (extent_mm - 1) / 2
+    plane.SetOrigin((centre_mm - half[0] * across - half[1] * down).tolist())
+    return plane
+
+
+def checkerboard_picture(
+    fixed: sitk.Image, before: sitk.Image, after: sitk.Image | None = None
+) -> bytes:
     """PNG: fixed against moving, before and after, as checkerboards in three planes.
 
-    `warped` lies on the fixed grid; `moving` is laid there by its world coordinates.
+    `before` and `after` are the moving image on the fixed grid.
     """
-    before = sitk.Resample(moving, fixed, sitk.Transform(), sitk.sitkLinear, WINDOW_HU[0])
-    figure = Figure(figsize=(9, 12), facecolor=BACKGROUND, layout="tight")
-    volumes = [_grey(sitk.GetArrayViewFromImage(i)) for i in (fixed, before, warped)]
-    for row in range(3):  # the axis cut through: z, y, x
-        middle = volumes[0].shape[row] // 2
-        cuts = [np.take(v, middle, axis=row) for v in volumes]
-        spacing = [s for i, s in enumerate(fixed.GetSpacing()[::-1]) if i != row]  # down, across
-        tiles = _tiles(cuts[0].shape, spacing)
-        for column, (other, name) in enumerate(((cuts[1], "before"), (cuts[2], "after"))):
+    names = ("before", "after") if after is not None else ("before",)
+    volumes = [_as_seen(image) for image in (fixed, before, after) if image is not None]
+    spacing_zyx = volumes[0].GetSpacing()[::-1]
+    arrays = [_grey(volume) for volume in volumes]
+    figure = Figure(figsize=(9, 12.5), facecolor=BACKGROUND, layout="tight")
+    for row, (plane, borders) in enumerate(PLANES.items()):  # cut through z, y, x
+        cuts = [np.take(array, array.shape[row] // 2, axis=row) for array in arrays]
+        if row:
+            cuts = [cut[::-1] for cut in cuts]  # the head is up
+        down_mm, across_mm = (mm for axis, mm in enumerate(spacing_zyx) if axis != row)
+        tiles = _tiles(cuts[0].shape, (down_mm, across_mm))
+        for column, (name, other) in enumerate(zip(names, cuts[1:], strict=True)):
             axes = figure.add_subplot(3, 2, 2 * row + column + 1)
             board = np.where(tiles, cuts[0], other)
-            axes.imshow(board, cmap="gray", vmin=0, vmax=1, aspect=spacing[0] / spacing[1])
-            if row:
-                axes.invert_yaxis()  # the head is up
-            _blank(axes, f"{PLANES[row]}, {name}: fixed and moving in turn")
+            _show(axes, board, down_mm / across_mm, f"{plane}, {name} registration", borders)
     return _png(figure)
 
 
-def _tiles(shape: tuple[int, ...], spacing_mm: list[float]) -> NDArray[np.bool_]:
+def _tiles(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> NDArray[np.bool_]:
     rows, columns = (
         (np.arange(n) * mm // TILE_MM).astype(int) for n, mm in zip(shape, spacing_mm, strict=True)
     )
@@ -117,6 +159,8 @@ def _table(title: str, rows: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
@@ -126,6 +170,7 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
+TABLES = ("inputs", "options", "seconds", "versions", "weights")
 STYLE = """
 body { background: #111; color: #ddd; font: 15px system-ui, sans-serif; margin: 2em auto;
        max-width: 60em; padding: 0 1em }
@@ -140,23 +185,32 @@ def write_report(
     run: Mapping[str, Any],
     fixed: sitk.Image,
     moving: sitk.Image,
-    warped: sitk.Image,
+    before: sitk.Image,
+    after: sitk.Image | None,
     pairs: PointPairs,
 ) -> None:
-    """Write `report.html`: the content of `run.json` and the pictures, in one file."""
-    pictures = {"Fixed and moving as a checkerboard": checkerboard_picture(fixed, moving, warped)}
+    """Write `report.html`: the content of `run.json` and the pictures, in one file.
+
+    `before` and `after` are the moving image on the fixed grid; a run that ends with its
+    landmarks has no `after`.
+    """
+    pictures = {
+        "Fixed and moving in turn, tile by tile": checkerboard_picture(fixed, before, after)
+    }
     if len(pairs):
         pictures["Landmarks, coloured by place"] = landmark_picture(fixed, moving, pairs)
-    parts = [f"<p class=warning>{html.escape(w)}</p>" for w in run["warnings"]]
-    parts += [_table(name, run[name]) for name in ("metrics", "inputs", "seconds")]
-    for title, picture in pictures.items():
-        data = base64.b64encode(picture).decode()
-        parts.append(
-            f'<h2>{html.escape(title)}</h2><img alt="" src="data:image/png;base64,{data}">'
-        )
-    parts += [_table(name, run[name]) for name in ("options", "versions")]
+    parts = [f"<p class=warning>{html.escape(warning)}</p>" for warning in run["warnings"]]
+    parts.append(_table("Result", run["metrics"]))
+    parts += [_figure(title, picture) for title, picture in pictures.items()]
+    parts += [_table(name.capitalize(), run[name]) for name in TABLES if run[name]]
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>landmark_dir run</title>"
         f"<style>{STYLE}</style><h1>Landmark-guided registration</h1>{''.join(parts)}</html>\n"
     )
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
+
+
+def _figure(title: str, png: bytes) -> str:
+    title = html.escape(title)
+    data = base64.b64encode(png).decode()
+    return f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{data}">'

@@ -6,15 +6,16 @@ killed half-way leaves no folder that looks finished.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from landmark_dir.errors import BadRunFolder
+from landmark_dir.errors import BadRunFolder, LandmarkDirError
 
 WARPED = "warped.nii.gz"
 FIXED_POINTS = "landmarks_fixed.txt"
@@ -27,6 +28,8 @@ RUN_JSON = "run.json"
 COMPARISON_JSON = "comparison.json"
 REPORT = "report.html"
 LOG = "elastix.log"
+
+FULL = 1 << 18  # bytes that may be left on a disk on which writing just failed
 
 
 @contextmanager
@@ -41,6 +44,7 @@ def new_run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     out = out.absolute()
     _check_free(out, overwrite)
+    new_parents = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
@@ -49,14 +53,36 @@ def new_run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield partial
         _check_free(out, overwrite)  # someone may have come first meanwhile
-        if out.exists():
-            shutil.rmtree(out)
-        partial.chmod(0o755)
-        partial.rename(out)
+        _put_in_place(partial, out)
     except OSError as error:
         raise BadRunFolder(f"{out}: cannot be written, {error.strerror or error}") from error
+    except (LandmarkDirError, RuntimeError) as error:
+        _check_space(out, error)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # they stay once they hold something
+            for parent in new_parents:
+                parent.rmdir()
+
+
+def _check_space(out: Path, error: Exception) -> None:
+    """Blame a full disk for what engines make of it: half a log, half a transform, a crash."""
+    for place in (out.parent, Path(tempfile.gettempdir())):
+        if shutil.disk_usage(place).free < FULL:
+            raise BadRunFolder(
+                f"{out}: cannot be written, the disk of {place} is full; make room there"
+            ) from error
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    """Rename; an earlier run goes only when the new one stands."""
+    earlier = partial.with_name(f"{partial.name}-earlier")
+    if out.exists():
+        out.rename(earlier)
+    partial.chmod(0o755)
+    partial.rename(out)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
@@ -73,7 +99,20 @@ def _check_free(out: Path, overwrite: bool) -> None:
 
 def write_run_json(folder: Path, content: dict[str, Any]) -> None:
     """Write `run.json`, readable and with a stable order."""
-    (folder / RUN_JSON).write_text(json.dumps(content, indent=2) + "\n")
+    write_json(folder / RUN_JSON, content)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON that every reader takes: a number that is none becomes null."""
+    path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_run_json(run: Path) -> dict[str, Any]:

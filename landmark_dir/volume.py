@@ -323,7 +323,8 @@ def _choose_series(found: list[_Series], wanted: str | None, folder: Path) -> _S
         for one in found
     )
     raise BadVolume(
-        f"{folder}: {len(found)} DICOM series{why}; choose one with --series ID:{listing}"
+        f"{folder}: {len(found)} DICOM series{why}; choose one by its ID with --fixed-series or "
+        f"--moving-series:{listing}"
     )
 
 

@@ -1,11 +1,18 @@
 """Shared fixtures: small volumes in a geometry that proves something."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+from landmark_dir import pipeline
+from landmark_dir.parameters import ParameterMap
+from landmark_dir.phantom import Phantom, PhantomOptions, make_phantom
+from landmark_dir.points import PointPairs, write_elastix_points
 
 OBLIQUE = (0.9, -0.3, 0.316, 0.338, 0.938, -0.072, -0.275, 0.172, 0.946)  # orthonormalised below
 
@@ -20,6 +27,60 @@ def oblique_ct() -> sitk.Image:
     image.SetSpacing((1.5, 2.0, 4.0))
     image.SetOrigin((-120.0, 35.0, -410.0))
     return image
+
+
+@dataclass(frozen=True)
+class Case:
+    """A small follow-up pair: in memory, as files, and with its truth."""
+
+    phantom: Phantom
+    guides: PointPairs  # may guide a registration
+    judges: PointPairs  # never do
+
+    def write(self, folder: Path) -> Path:
+        """`fixed.nii.gz`, `moving.nii.gz` and both sets of points as `guides_fixed.txt`, ..."""
+        folder.mkdir(exist_ok=True)
+        for side in ("fixed", "moving"):
+            sitk.WriteImage(getattr(self.phantom, side), str(folder / f"{side}.nii.gz"))
+            for name in ("guides", "judges"):
+                points = getattr(getattr(self, name), side)
+                write_elastix_points(points, folder / f"{name}_{side}.txt")
+        return folder
+
+
+def make_case(**options: object) -> Case:
+    """48 x 40 x 36 voxels of 6 mm, oblique and off-origin, unless said; made in a second."""
+    small: dict[str, object] = {"size_xyz": (48, 40, 36), "spacing_mm": (6.0, 6.0, 6.0)}
+    phantom = make_phantom(PhantomOptions(**{**small, **options}))  # type: ignore[arg-type]
+    fixed, moving = phantom.truth_points(1200, np.random.default_rng(0))
+    truth = PointPairs(fixed, moving, np.ones(len(fixed)))
+    rows = np.arange(len(truth))
+    return Case(phantom, truth.select(rows[200:]), truth.select(rows[:200]))
+
+
+@pytest.fixture(scope="session")
+def case() -> Case:
+    """The default small pair: rotated, off-origin, the moving image on a grid of its own."""
+    return make_case()
+
+
+@pytest.fixture(scope="session")
+def case_files(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of `case`; leave it as it is."""
+    return case.write(tmp_path_factory.mktemp("case") / "in put")  # a space, as users have them
+
+
+@pytest.fixture(scope="module")
+def few_iterations() -> Iterator[None]:
+    """Let the real engines stop after a sixth of the iterations, to be quick."""
+    shipped = pipeline.bundled
+
+    def shortened(name: str) -> ParameterMap:
+        return {**shipped(name), "MaximumNumberOfIterations": ("40",)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "bundled", shortened)
+        yield
 
 
 @pytest.fixture(scope="session")

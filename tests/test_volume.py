@@ -211,7 +211,7 @@ def test_one_of_several_dicom_series_is_asked_for(oblique_ct: sitk.Image, tmp_pa
     with pytest.raises(BadVolume) as refused:
         read_volume(tmp_path)
     said = str(refused.value)
-    assert "2 DICOM series; choose one with --series ID" in said
+    assert "2 DICOM series; choose one by its ID with --fixed-series" in said
     assert f"{SERIES[0]}  series 11, 12 slices" in said
     assert f"{SERIES[1]}  series 22, 7 slices" in said
     assert read_volume(tmp_path, SERIES[1]).GetSize() == (24, 20, 7)
