@@ -10,9 +10,12 @@ import SimpleITK as sitk
 
 from benchmarks.common import data_folder, markdown
 from landmark_dir.geometry import voxel_centres
+from landmark_dir.inputs import load_inputs
 from landmark_dir.metrics import distances_mm, summarise
-from landmark_dir.pipeline import RegisterOptions, deform, landmarks_for, load_inputs, pre_aligned
+from landmark_dir.options import RegisterOptions
+from landmark_dir.pipeline import deform
 from landmark_dir.points import PointPairs
+from landmark_dir.stages import landmarks_for, pre_aligned
 
 STRIDE = 4  # every fourth voxel along each axis
 

@@ -14,9 +14,12 @@ import numpy as np
 
 from benchmarks.common import data_folder, markdown
 from landmark_dir.backends import available
+from landmark_dir.inputs import load_inputs
 from landmark_dir.metrics import distances_mm, summarise
-from landmark_dir.pipeline import RegisterOptions, deform, landmarks_for, load_inputs, pre_aligned
+from landmark_dir.options import RegisterOptions
+from landmark_dir.pipeline import deform
 from landmark_dir.points import PointPairs, read_pairs
+from landmark_dir.stages import landmarks_for, pre_aligned
 from landmark_dir.volume import read_volume
 
 DOUBTFUL = 20  # row of the expert pairs

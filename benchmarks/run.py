@@ -14,7 +14,7 @@ def main() -> None:
     print(f"Machine: {machine()}. Date: {datetime.date.today()}.\n")
     print("## The demo's phantom pair\n\n`landmark-dir demo -o runs/demo`\n")
     with tempfile.TemporaryDirectory() as scratch:
-        print(f"```\n{demo(Path(scratch) / 'demo')}\n```\n")
+        print(f"```\n{demo(Path(scratch) / 'demo').table()}\n```\n")
     print("## Speed and memory\n\n`python -m benchmarks.network`\n")
     network.main()
     if not (data_folder() / "pairs").is_dir():

@@ -15,9 +15,9 @@ __version__ = version("landmark_dir")
 _PUBLIC = {
     "register": "pipeline",
     "find_landmarks": "pipeline",
-    "warp": "pipeline",
-    "warp_points": "pipeline",
-    "RegisterOptions": "pipeline",
+    "warp": "applying",
+    "warp_points": "applying",
+    "RegisterOptions": "options",
     "Result": "pipeline",
     "match_slices": "matching",
     "PointPairs": "points",

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import click
 
-from landmark_dir import __version__, compare, pipeline
+from landmark_dir import __version__, applying, compare, pipeline
+from landmark_dir import info as installation
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.pipeline import PRESETS, RegisterOptions
+from landmark_dir.options import PRESETS, RegisterOptions
 from landmark_dir.rundir import REPORT
 from landmark_dir.volume import read_volume
 
@@ -286,7 +287,7 @@ BACKEND = click.option(
 def warp(run: Path, image: Path, out: Path, labels: bool, backend: str) -> None:
     """Warp IMAGE, on the moving side, onto the fixed grid of RUN."""
     with _errors_as_sentences():
-        pipeline.warp(run, image, out, labels=labels, backend=backend)
+        applying.warp(run, image, out, labels=labels, backend=backend)
     click.echo(str(out))
 
 
@@ -298,7 +299,7 @@ def warp(run: Path, image: Path, out: Path, labels: bool, backend: str) -> None:
 def warp_points(run: Path, points: Path, out: Path, backend: str) -> None:
     """Map POINTS, an elastix point file in fixed space (mm), to moving space."""
     with _errors_as_sentences():
-        count = len(pipeline.warp_points(run, points, out, backend=backend))
+        count = len(applying.warp_points(run, points, out, backend=backend))
     click.echo(f"{out}: {count} points")
 
 
@@ -321,4 +322,4 @@ def demo(out: Path, backend: str, threads: int | None, overwrite: bool) -> None:
 def info() -> None:
     """Show versions, engines found, weights and device."""
     with _errors_as_sentences():
-        click.echo(pipeline.describe_installation())
+        click.echo(installation.describe_installation())

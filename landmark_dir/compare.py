@@ -7,21 +7,13 @@ from typing import Any
 import numpy as np
 
 from landmark_dir import rundir
+from landmark_dir.inputs import Inputs, Volume, load_inputs
 from landmark_dir.metrics import Summary, distances_mm, summarise
+from landmark_dir.options import RegisterOptions
 from landmark_dir.phantom import PhantomOptions, make_phantom
-from landmark_dir.pipeline import (
-    Inputs,
-    RegisterOptions,
-    Result,
-    Say,
-    Stage,
-    Volume,
-    deform,
-    landmarks_for,
-    load_inputs,
-    pre_aligned,
-)
+from landmark_dir.pipeline import Result, deform
 from landmark_dir.points import PointPairs, write_elastix_points
+from landmark_dir.stages import Say, Stage, landmarks_for, pre_aligned
 from landmark_dir.volume import write_volume
 
 DEFAULTS = RegisterOptions()

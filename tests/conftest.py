@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from landmark_dir import pipeline
+from landmark_dir import stages
 from landmark_dir.parameters import ParameterMap
 from landmark_dir.phantom import Phantom, PhantomOptions, make_phantom
 from landmark_dir.points import PointPairs, write_elastix_points
@@ -73,13 +73,13 @@ def case_files(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few_iterations() -> Iterator[None]:
     """Let the real engines stop after a sixth of the iterations, to be quick."""
-    shipped = pipeline.bundled
+    shipped = stages.bundled
 
     def shortened(name: str) -> ParameterMap:
         return {**shipped(name), "MaximumNumberOfIterations": ("40",)}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "bundled", shortened)
+        patch.setattr(stages, "bundled", shortened)
         yield
 
 

@@ -8,11 +8,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 from landmark_dir import rundir
+from landmark_dir.applying import warp_points
 from landmark_dir.compare import ARMS, Comparison, demo
 from landmark_dir.metrics import distances_mm
+from landmark_dir.options import RegisterOptions
 from landmark_dir.parameters import read_parameters
 from landmark_dir.phantom import PhantomOptions
-from landmark_dir.pipeline import RegisterOptions, warp_points
 from landmark_dir.points import read_pairs
 
 ROWS = ["before", "affine", "without", "with"]

@@ -15,12 +15,14 @@ from numpy.testing import assert_allclose
 
 import landmark_dir
 from landmark_dir import pipeline, rundir
+from landmark_dir.applying import warp, warp_points
 from landmark_dir.backends import available
 from landmark_dir.errors import BadVolume
 from landmark_dir.geometry import same_grid
 from landmark_dir.metrics import dice, distances_mm
+from landmark_dir.options import WEIGHT_FADING, RegisterOptions
 from landmark_dir.phantom import LABELS, rotation
-from landmark_dir.pipeline import RegisterOptions, Result, register, warp, warp_points
+from landmark_dir.pipeline import Result, register
 from landmark_dir.points import read_elastix_points, read_markups
 
 ALONE = RegisterOptions(landmarks=False, backend="executable", threads=1)
@@ -77,7 +79,7 @@ def test_bad_options_are_refused(change: dict[str, object], said: str) -> None:
 
 
 def test_one_landmark_weight_fades_and_several_stay() -> None:
-    fading = pipeline.WEIGHT_FADING
+    fading = WEIGHT_FADING
     assert_allclose(
         RegisterOptions(landmark_weight=(0.2,)).metric_weights(),
         [0.2, 0.2 * fading, 0.2 * fading**2],
@@ -275,12 +277,12 @@ def test_masks_and_no_affine(case: Case, case_files: Path, tmp_path: Path) -> No
 DEFAULT_RUN = """
 import sys
 import SimpleITK as sitk
-from landmark_dir import pipeline
-from landmark_dir.pipeline import RegisterOptions
+from landmark_dir import pipeline, stages
+from landmark_dir.options import RegisterOptions
 
 folder, out = sys.argv[1:]
-shipped = pipeline.bundled
-pipeline.bundled = lambda name: {**shipped(name), "MaximumNumberOfIterations": ("40",)}
+shipped = stages.bundled
+stages.bundled = lambda name: {**shipped(name), "MaximumNumberOfIterations": ("40",)}
 before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
 result = pipeline.register(
     f"{folder}/fixed.nii.gz", f"{folder}/moving.nii.gz", out,
