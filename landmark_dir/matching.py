@@ -67,6 +67,17 @@ def choose_device(device: str) -> str:
     return device
 
 
+def has_bfloat16(device: str) -> bool:
+    """Tell whether the device computes in bfloat16 natively; emulated it would be slower."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    checks = (
+        "_is_avx512_bf16_supported",
+        "_is_amx_tile_supported",
+    )  # as far as this torch has them
+    return any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))
+
+
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:
     """Let torch use `threads` CPU threads, then put its setting back."""
@@ -82,7 +93,8 @@ def torch_threads(threads: int | None) -> Iterator[None]:
 def pick_landmarks(network: PaperNetwork, images: Tensor, threshold: float) -> list[Landmarks]:
     """Encode slices [B, 1, H, W] in network units and take the landmarks of each."""
     images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, dtype=torch.bfloat16):
+    half = has_bfloat16(images.device.type)
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
         maps = network.encode(images)
     found = []
     for b, (keypoints, probability) in enumerate(local_maxima(maps.logits, threshold)):

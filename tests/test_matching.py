@@ -7,7 +7,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 from numpy.testing import assert_allclose
+from scipy.spatial import cKDTree
 
+from landmark_dir import matching
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.geometry import voxel_centres
 from landmark_dir.matching import (
@@ -76,6 +78,20 @@ def test_a_shifted_slice_matches_itself(pair: Phantom) -> None:
     assert len(xy_1) > 50
     assert ((score > 0) & (score <= 1)).all()
     assert_allclose(np.median(xy_2 - xy_1, axis=0), [-9, 5], atol=0.3)  # px, x then y
+
+
+def test_bfloat16_changes_nothing_that_matters(
+    pair: Phantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = [np.kron(sitk.GetArrayFromImage(i)[6], np.ones((2, 2))) for i in (pair.fixed,) * 2]
+    slices[1] = np.roll(slices[1], (3, 4), (0, 1))
+    found = []
+    for half in (True, False):
+        monkeypatch.setattr(matching, "has_bfloat16", lambda _, half=half: half)
+        found.append(match_slices(*slices))
+    assert abs(len(found[0][0]) - len(found[1][0])) < 0.1 * len(found[1][0])
+    nearest, _ = cKDTree(found[1][0]).query(found[0][0])
+    assert np.mean(nearest < 0.25) > 0.9  # px
 
 
 def test_slices_of_other_shapes_and_of_air_are_fine() -> None:
