@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import SimpleITK as sitk
 
+from landmark_dir.body import body_mask
 from landmark_dir.errors import BadVolume
 from landmark_dir.geometry import centre
 from landmark_dir.metrics import distances_mm
@@ -14,7 +15,6 @@ from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs, check_inside, read_pairs
 from landmark_dir.rundir import sha256
 from landmark_dir.volume import (
-    body_mask,
     check_mask,
     check_volume,
     looks_like_ct,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from landmark_dir import rundir
 from landmark_dir.backends import Backend, Job, Progress, find_backend
 from landmark_dir.backends.transforms import format_translation
+from landmark_dir.body import body_mask
 from landmark_dir.errors import BadRunFolder, ElastixFailed, TooFewLandmarks
 from landmark_dir.geometry import centre, inside
 from landmark_dir.inputs import Inputs
@@ -34,7 +35,6 @@ from landmark_dir.parameters import (
     with_points_metric,
 )
 from landmark_dir.points import PointPairs, write_elastix_points
-from landmark_dir.volume import body_mask
 
 if TYPE_CHECKING:  # torch is slow to load
     from landmark_dir.weights import LoadedWeights

@@ -1,4 +1,4 @@
-"""Read, check and write a 3D CT volume; find the body in it.
+"""Read, check and write a 3D CT volume.
 
 Everything that enters is refused here or usable everywhere: one 3D scalar `sitk.Image`, LPS,
 finite, not constant, int16 where that loses nothing and float32 else.
@@ -9,36 +9,22 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from landmark_dir.body import BODY_HU
+from landmark_dir.dicom import last_line, read_series
 from landmark_dir.errors import BadVolume, LandmarkDirError
 from landmark_dir.geometry import corners, index_to_physical, inside, same_grid
-
-Mask: TypeAlias = NDArray[np.bool_]  # [z, y, x]
 
 log = logging.getLogger(__name__)
 
 MIN_VOXELS = 4  # along each axis; elastix gives up on 3 (measured, elastix 5.3.1)
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")  # one file each, so a rename is atomic
-UNEVEN = 0.01  # share of the slice distance; more is worth a warning
-MISSING = 1.5  # times the median slice distance; half of a slice is missing
-TILT = 0.02  # mm sideways per mm along the stack; 1 degree of gantry tilt
-
-BODY_HU = -500.0  # half-way from air (-1000) to soft tissue (0): the edge that a scanner blurs
-LUNG_HU = -950.0  # lung is denser (bar emphysema [Gevenois 1996]), the air outside is not
-BODY_GRID_MM = 2.5  # coarse grid of the morphology: the mask is good to about one such voxel
-THIN_MM = 5.0  # radius; what is thinner than 10 mm in an axial slice is sheet, tube or table
-FLAT_MM = 12.0  # radius; a part thinner than 24 mm all along is table, wrists are thicker
-BIG_PART = 0.02  # of the largest part's volume: an arm stays, a piece of table goes
-IN_SLICE = np.zeros((3, 3, 3), dtype=bool)  # neighbours [z, y, x] within an axial slice
-IN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
 
 
 def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
@@ -64,7 +50,7 @@ def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
         missing, or `check_volume` refuses.
     """
     path = Path(path)
-    image = _read_dicom(path, series) if path.is_dir() else _read_file(path)
+    image = read_series(path, series) if path.is_dir() else _read_file(path)
     return check_volume(image, str(path))
 
 
@@ -165,31 +151,6 @@ def overlap_fraction(fixed: sitk.Image, moving: sitk.Image) -> float:
     return float(inside(moving, index_to_physical(fixed, index_xyz)).mean())
 
 
-def body_mask(image: sitk.Image) -> sitk.Image:
-    """Find the patient's body in a CT in HU, lungs and bowel gas included, table excluded.
-
-    Returns
-    -------
-    sitk.Image
-        uint8 0 / 1 on the grid of `image`; empty if nothing is denser than `BODY_HU`.
-    """
-    shrink = [
-        max(1, min(int(BODY_GRID_MM / mm), n // MIN_VOXELS))
-        for mm, n in zip(image.GetSpacing(), image.GetSize(), strict=True)
-    ]
-    coarse = sitk.DICOMOrient(sitk.BinShrink(image, shrink), "LPS")  # z, y, x: axial slices
-    hu = sitk.GetArrayViewFromImage(coarse)
-    tissue = hu > BODY_HU
-    body = _big_parts(tissue, coarse.GetSpacing())
-    body = _front_to_back(body | _cavities(body, tissue, hu))
-    # a chest wall may be too thin to be solid, but it lies beside the lung
-    beside_air = _morphology(sitk.BinaryDilate, body & ~tissue, 2 * THIN_MM, coarse.GetSpacing())
-    body = _front_to_back(body | (beside_air & tissue))
-    mask = sitk.GetImageFromArray(body.astype(np.uint8))
-    mask.CopyInformation(coarse)
-    return _onto_grid(mask, image)
-
-
 def _size(image: sitk.Image) -> str:
     return " x ".join(str(n) for n in image.GetSize())
 
@@ -236,15 +197,11 @@ def _read_file(path: Path) -> sitk.Image:
         image = reader.Execute()
     except RuntimeError as error:
         raise BadVolume(
-            f"{path}: not a whole NIfTI, MHA, NRRD or DICOM image ({_last_line(error)})"
+            f"{path}: not a whole NIfTI, MHA, NRRD or DICOM image ({last_line(error)})"
         ) from error
     for key in image.GetMetaDataKeys():  # a patient's name must not travel into results
         image.EraseMetaData(key)
     return image
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()
 
 
 def _check_nifti_whole(path: Path, reader: sitk.ImageFileReader) -> None:
@@ -273,177 +230,3 @@ def _unpacked_bytes(path: Path) -> int:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         return max(0, total - 1)  # also when only the checksum at the end is wrong
     return total
-
-
-class _Series(NamedTuple):
-    """A DICOM series as found on disk."""
-
-    id: str
-    description: str
-    files: list[str]
-
-
-def _read_dicom(folder: Path, wanted: str | None) -> sitk.Image:
-    series = _choose_series(_find_series(folder), wanted, folder)
-    try:
-        files = _sorted_slices(series.files, str(folder))
-        return sitk.ReadImage(files)
-    except RuntimeError as error:
-        raise BadVolume(
-            f"{folder}: series {series.id} cannot be read ({_last_line(error)})"
-        ) from error
-
-
-def _find_series(folder: Path) -> list[_Series]:
-    """All DICOM series in `folder` and one level down."""
-    files: dict[str, list[str]] = {}
-    for place in [folder, *sorted(sub for sub in folder.iterdir() if sub.is_dir())]:
-        for series_id in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place)):
-            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), series_id)
-            files.setdefault(series_id, []).extend(names)
-    return [
-        _Series(key, _tag(_header(names[0]), "0008|103e"), names) for key, names in files.items()
-    ]
-
-
-def _choose_series(found: list[_Series], wanted: str | None, folder: Path) -> _Series:
-    if not found:
-        raise BadVolume(f"{folder}: no DICOM series in this folder or one level down")
-    if wanted is None:
-        fits = found
-    else:  # one id may be the beginning of another, so the whole id comes first
-        fits = [one for one in found if one.id == wanted] or [
-            one for one in found if one.id.startswith(wanted) or one.id.endswith(wanted)
-        ]
-    if len(fits) == 1:
-        return fits[0]
-    why = "" if wanted is None else f", {len(fits)} of them fit {wanted!r}"
-    listing = "".join(
-        f"\n  {one.id}  {one.description or '(no description)'}, {len(one.files)} slices"
-        for one in found
-    )
-    raise BadVolume(
-        f"{folder}: {len(found)} DICOM series{why}; choose one by its ID with --fixed-series or "
-        f"--moving-series:{listing}"
-    )
-
-
-def _header(file: str) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(file)
-    reader.ReadImageInformation()
-    return reader
-
-
-def _tag(header: sitk.ImageFileReader, key: str) -> str:
-    return header.GetMetaData(key).strip() if header.HasMetaDataKey(key) else ""
-
-
-def _numbers(header: sitk.ImageFileReader, key: str, count: int) -> list[float]:
-    try:
-        numbers = [float(word) for word in _tag(header, key).split("\\")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise BadVolume(f"{header.GetFileName()}: DICOM tag {key} does not hold {count} numbers")
-    return numbers
-
-
-def _sorted_slices(files: list[str], name: str) -> list[str]:
-    """Sort the files of a series along the stack; refuse gaps and tilt, warn of uneven slices."""
-    if len(files) == 1:  # multi-frame, or too thin, which `check_volume` says
-        return files
-    headers = [_header(file) for file in files]
-    rows = np.array([_numbers(header, "0020|0037", 6) for header in headers])  # orientation
-    if np.ptp(rows, axis=0).max() > TILT:
-        raise BadVolume(f"{name}: slices of different orientation in one series (a scout?)")
-    normal = np.cross(rows[0, :3], rows[0, 3:])
-    positions = np.array([_numbers(header, "0020|0032", 3) for header in headers])
-    order = np.argsort(positions @ normal)
-    _check_stack(positions[order], normal, name)
-    return [files[k] for k in order]
-
-
-def _check_stack(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str) -> None:
-    """Check the slice positions [N, 3], sorted along `normal`."""
-    steps = np.diff(positions, axis=0)
-    gaps = steps @ normal
-    usual = float(np.median(gaps))
-    found = f"slices {gaps.min():.4g} to {gaps.max():.4g} mm apart, usually {usual:.4g}"
-    if gaps.max() >= MISSING * usual or gaps.min() <= usual / MISSING:
-        raise BadVolume(
-            f"{name}: {found}: slices are missing, or several acquisitions are mixed"
-            "; export the series again or resample it to even slices"
-        )
-    sideways = np.linalg.norm(steps.sum(axis=0) - gaps.sum() * normal) / gaps.sum()
-    if sideways > TILT:
-        degrees = math.degrees(math.atan(sideways))
-        raise BadVolume(f"{name}: gantry tilt of {degrees:.1f} degrees; resample it to a box first")
-    if np.ptp(gaps) > UNEVEN * usual:
-        log.warning("%s: %s; read as if evenly spaced", name, found)
-
-
-def _big_parts(tissue: Mask, spacing_mm: tuple[float, ...]) -> Mask:
-    """Drop what is thin (sheet, tube) or flat (table) or small; keep the trunk and the limbs."""
-    solid = _morphology(sitk.BinaryMorphologicalOpening, tissue, THIN_MM, spacing_mm)
-    core = _morphology(sitk.BinaryErode, tissue, FLAT_MM, spacing_mm, False)
-    parts, count = ndimage.label(solid)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    sizes[np.bincount(parts[core], minlength=count + 1) == 0] = 0
-    sizes[0] = 0
-    keep = (sizes > 0) & (sizes >= BIG_PART * sizes.max())
-    # ears, fingers and corners come back, as far as the opening may have taken them
-    return _morphology(sitk.BinaryDilate, keep[parts], THIN_MM, spacing_mm) & tissue
-
-
-def _morphology(
-    operation: Callable[..., sitk.Image],
-    mask: Mask,
-    radius_mm: float,
-    spacing_mm: tuple[float, ...],
-    border: bool = True,
-) -> Mask:
-    """Open, erode or dilate a mask [z, y, x] by a disc in its axial slices."""
-    radius = [max(1, round(radius_mm / mm)) for mm in spacing_mm[:2]]
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    outside = {} if border else {"boundaryToForeground": False}
-    done = operation(image, [*radius, 0], sitk.sitkBall, **outside)
-    return np.asarray(sitk.GetArrayFromImage(done) > 0)
-
-
-def _cavities(body: Mask, tissue: Mask, hu: NDArray[Any]) -> Mask:
-    """Find the air [z, y, x] that `tissue` encloses in axial slices, and that is the body's.
-
-    It is if most of its wall is: the foam of a table has the table around it. Vessels are thin,
-    so not yet part of `body`, and lungs may have more foreign wall.
-    """
-    air, count = ndimage.label(~tissue, IN_SLICE)
-    wall = ndimage.maximum_filter(air, (1, 3, 3)) * tissue
-    of_body = _share(wall, body, count + 1)
-    of_lung = _share(air, hu > LUNG_HU, count + 1)
-    chosen = (of_body > 0.7) | ((of_lung > 0.5) & (of_body > 0.4))
-    chosen[air[:, [0, -1]]] = chosen[air[:, :, [0, -1]]] = False  # open at the border
-    chosen[0] = False  # tissue
-    return np.asarray(chosen[air])
-
-
-def _front_to_back(body: Mask) -> Mask:
-    """Fill [z, y, x] from the first to the last body voxel along y: lungs cut by the border."""
-    behind_front = np.maximum.accumulate(body, axis=1)
-    before_back = np.maximum.accumulate(body[:, ::-1], axis=1)[:, ::-1]
-    return behind_front & before_back
-
-
-def _share(labels: NDArray[Any], chosen: Mask, count: int) -> NDArray[np.float64]:
-    """Share of chosen voxels under each label below `count`."""
-    hits = np.bincount(labels[chosen], minlength=count)
-    return hits / np.maximum(1, np.bincount(labels.ravel(), minlength=count))
-
-
-def _onto_grid(mask: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """Resample a coarse 0 / 1 mask onto the grid of `image`, with smooth outlines."""
-    fine = sitk.Resample(
-        mask * 200, image, sitk.Transform(), sitk.sitkLinear, 0, sitk.sitkUInt8, True
-    )  # True: the nearest voxel beyond the coarse grid's edge
-    return sitk.BinaryThreshold(fine, 100, 255)

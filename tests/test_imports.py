@@ -13,7 +13,8 @@ PACKAGE = Path(landmark_dir.__file__).parent
 ROWS = [  # a module imports only from rows above its own
     {"errors"},
     {"geometry"},
-    {"volume", "points", "parameters", "rundir", "phantom"},
+    {"dicom", "body", "points", "parameters", "rundir", "phantom"},
+    {"volume"},
     {"slices", "network", "outliers", "metrics"},
     {"weights", "matching", "backends", "report"},
     {"options"},

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from scipy.spatial import cKDTree
 
 from landmark_dir import matching
+from landmark_dir.body import body_mask
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.geometry import voxel_centres
 from landmark_dir.matching import (
@@ -23,7 +24,6 @@ from landmark_dir.matching import (
 from landmark_dir.network import Landmarks, PaperNetwork
 from landmark_dir.phantom import Phantom, PhantomOptions, make_phantom
 from landmark_dir.slices import to_network
-from landmark_dir.volume import body_mask
 from landmark_dir.weights import load_weights
 
 

@@ -11,11 +11,11 @@ import pytest
 import SimpleITK as sitk
 from numpy.testing import assert_allclose, assert_array_equal
 
+from landmark_dir.body import body_mask
 from landmark_dir.errors import BadVolume, LandmarkDirError
 from landmark_dir.geometry import same_grid
 from landmark_dir.volume import (
     SUFFIXES,
-    body_mask,
     check_mask,
     check_volume,
     looks_like_ct,

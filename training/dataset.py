@@ -11,8 +11,9 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from landmark_dir.body import body_mask
 from landmark_dir.slices import HU_KNOTS, NETWORK_KNOTS, resample_in_plane
-from landmark_dir.volume import body_mask, read_volume
+from landmark_dir.volume import read_volume
 from training.augment import (
     AugmentOptions,
     Warp,
