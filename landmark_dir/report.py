@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from landmark_dir.geometry import Points, centre, physical_to_index
 from landmark_dir.points import PointPairs
+from landmark_dir.slices import to_network
 
-WINDOW_HU = (-300.0, 400.0)  # shows fat, soft tissue and the outline of lung and bone
 TILE_MM = 32.0  # checkerboard
 LANDMARK_SLICES = 3
 MIN_FOR_PLANE = 10  # landmarks; fewer do not tell how a plane lies
@@ -29,10 +29,8 @@ Array: TypeAlias = NDArray[np.float64]
 
 
 def _grey(image: sitk.Image) -> Array:
-    """Give the voxels [z, y, x] as 0..1 in the window."""
-    low, high = WINDOW_HU
-    hu: Array = sitk.GetArrayViewFromImage(image).astype(np.float64)
-    return np.asarray(((hu - low) / (high - low)).clip(0, 1))
+    """Give the voxels [z, y, x] as 0..1, in the network's grey scale: lung shows beside liver."""
+    return np.asarray((to_network(sitk.GetArrayViewFromImage(image)) + 1) / 2, dtype=np.float64)
 
 
 def _png(figure: Figure) -> bytes:
