@@ -73,6 +73,7 @@ def save_weights(network: PaperNetwork, path: Path, notes: dict[str, str]) -> No
     metadata = {**notes, "network": name, "sha256": _tensor_hash(tensors)}
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata=metadata)
+    temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
     temporary.replace(path)
 
 

@@ -17,7 +17,7 @@ Weights of the `{network}` network, trained by this repository's own code from r
 
 - Command: `python -m training.train --config training/configs/{name}.toml -o runs/{name}`
 - Config: the one in the repository; {step} of {steps} steps, {pairs} image pairs
-- Device and time: {device}, {hours:.1f} h
+- Device and time: {device}, {hours:.1f} h{note}
 - Tensors' SHA-256: `{sha256}`
 
 ## Measured on `ct/validation`
@@ -53,7 +53,7 @@ shorter than the seed paper's 28 GPU hours. For research; not a medical device.
 """
 
 
-def export(run: Path, name: str, device: str, steps: int, batch: int) -> Path:
+def export(run: Path, name: str, device: str, steps: int, batch: int, note: str = "") -> Path:
     """Copy the best weights of a training run into the package, with a model card."""
     loaded = load_weights(run / "best.safetensors", fold=False)
     step = int(loaded.metadata["step"])
@@ -70,6 +70,7 @@ def export(run: Path, name: str, device: str, steps: int, batch: int) -> Path:
         steps=steps,
         pairs=step * batch,
         device=device,
+        note=f"\n- Note: {note}" if note else "",
         hours=numbers["seconds"] / 3600,
         sha256=loaded.sha256,
     )
@@ -85,9 +86,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--device", default="one CPU thread", help="what it was trained on")
+    parser.add_argument("--note", default="", help="how the run differed from the command")
     args = parser.parse_args()
     options = TrainOptions.read(args.run / "config.toml")
-    print(export(args.run, args.name, args.device, options.steps, options.batch))
+    print(export(args.run, args.name, args.device, options.steps, options.batch, args.note))
 
 
 if __name__ == "__main__":
