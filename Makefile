@@ -10,7 +10,7 @@ setup: .venv/ready
 
 .venv/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) -e '.[train,dev]'
+	$(BIN)/python $(PIP) -e '.[dev]'
 	touch $@
 
 # SimpleITK-SimpleElastix owns the name SimpleITK, so it lives apart.

@@ -39,9 +39,10 @@ def slice_pair(threads: int) -> list[list[object]]:
     torch.set_num_threads(threads)
     size = PhantomOptions(size_xyz=(512, 512, 4), spacing_mm=(0.7, 0.7, 4.0))
     phantom = make_phantom(size)
+    moving = sitk.Resample(phantom.moving, phantom.fixed, sitk.Transform(), sitk.sitkLinear, -1000)
     images = [
         torch.from_numpy(to_network(sitk.GetArrayFromImage(image)[2]))[None, None]
-        for image in (phantom.fixed, phantom.moving)
+        for image in (phantom.fixed, moving)
     ]
     network = load_weights("paper").network
     both = [pick_landmarks(network, image, 0.5)[0] for image in images]

@@ -13,6 +13,11 @@ from typing import Any, TypeVar
 
 import click
 
+from landmark_dir.distributions import simpleitk_conflict, simpleitk_is_whole
+
+if not simpleitk_is_whole():  # everything below needs it
+    raise SystemExit(f"Error: {simpleitk_conflict()}")
+
 from landmark_dir import __version__, applying, compare, pipeline
 from landmark_dir import info as installation
 from landmark_dir.errors import LandmarkDirError
@@ -323,3 +328,7 @@ def info() -> None:
     """Show versions, engines found, weights and device."""
     with _errors_as_sentences():
         click.echo(installation.describe_installation())
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,8 @@ from importlib.metadata import version
 
 import SimpleITK as sitk
 
-from landmark_dir.backends import available, simpleitk_conflict
+from landmark_dir.backends import available
+from landmark_dir.distributions import simpleitk_conflict
 
 
 def describe_installation() -> str:

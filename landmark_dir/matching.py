@@ -254,7 +254,7 @@ def match_volumes(
         network,
         encode("fixed", fixed_stack, fixed_body),
         encode("moving", moving_stack, prealigned_body),
-        int(options.search_mm / fixed.GetSpacing()[2] + 1e-6),  # slices
+        int(options.search_mm / fixed_stack.grid.GetSpacing()[2] + 1e-6),  # slices
         options.min_score,
         partial(step, "match"),
     )

@@ -119,6 +119,8 @@ def register(
     TooFewLandmarks
         If fewer than `options.min_landmarks` are found, unless `options.on_few_landmarks`.
     """
+    if points is not None and not options.landmarks:
+        raise ValueError("points: expected none with --no-landmarks, found some; drop one of both")
     with rundir.new_run_folder(Path(out), overwrite=overwrite) as folder:
         inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
         given = given_points(points, inputs)

@@ -29,8 +29,8 @@ class SliceStack:
     images : ndarray, shape (Z, H, W), float32
         Network units; H and W are multiples of the stride that was asked for.
     grid : sitk.Image
-        The volume resampled to `PIXEL_MM` in-plane, without the padding; padding is added at the
-        far end only, so pixel (x, y) of slice k is the grid's index (x, y, k).
+        The volume in axial slices, resampled to `PIXEL_MM` in-plane, without the padding.
+        Padding is added at the far end only: pixel (x, y) of slice k is the index (x, y, k).
     """
 
     images: NDArray[np.float32]
@@ -70,8 +70,12 @@ def resample_in_plane(image: sitk.Image, pixel_mm: float = PIXEL_MM) -> sitk.Ima
 
 
 def stack_slices(image: sitk.Image, stride: int) -> SliceStack:
-    """Cut a CT volume in HU into axial slices for a network of the given stride."""
-    grid = resample_in_plane(image)
+    """Cut a CT volume in HU into axial slices for a network of the given stride.
+
+    However the volume is stored, x runs to the left, y to the back and slices to the head: the
+    network has seen nothing else.
+    """
+    grid = resample_in_plane(sitk.DICOMOrient(image, "LPS"))
     images = to_network(sitk.GetArrayViewFromImage(grid))  # [z, y, x]
     pad = [(0, -side % stride) for side in images.shape[1:]]
     return SliceStack(np.pad(images, [(0, 0), *pad], constant_values=-1.0), grid)

@@ -24,6 +24,9 @@ from landmark_dir.geometry import corners, index_to_physical, inside, same_grid
 log = logging.getLogger(__name__)
 
 MIN_VOXELS = 4  # along each axis; elastix gives up on 3 (measured, elastix 5.3.1)
+NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # datatype in the header -> numpy
+NIFTI_HEADER = 348  # bytes; its first field, and so tells the byte order
+NIFTI_VOX_OFFSET = 108  # where the header says where the voxels begin
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")  # one file each, so a rename is atomic
 
 
@@ -50,6 +53,8 @@ def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
         missing, or `check_volume` refuses.
     """
     path = Path(path)
+    if series is not None and path.is_file():
+        raise BadVolume(f"{path}: a series is chosen in a folder of DICOM files, this is a file")
     image = read_series(path, series) if path.is_dir() else _read_file(path)
     return check_volume(image, str(path))
 
@@ -172,11 +177,15 @@ def _as_3d(image: sitk.Image, name: str) -> sitk.Image:
 def _finite_values(image: sitk.Image, name: str) -> NDArray[Any]:
     """Return a view of the voxels [z, y, x]; refuse NaN and infinity."""
     values: NDArray[Any] = sitk.GetArrayViewFromImage(image)
+    _refuse_non_finite(values, name)
+    return values
+
+
+def _refuse_non_finite(values: NDArray[Any], name: str) -> None:
     if bad := int(values.size - np.isfinite(values).sum()):
         raise BadVolume(
             f"{name}: {bad} of {values.size} voxels are NaN or infinite; set them to air (-1000 HU)"
         )
-    return values
 
 
 def _fits_int16(values: NDArray[Any]) -> bool:
@@ -215,6 +224,18 @@ def _check_nifti_whole(path: Path, reader: sitk.ImageFileReader) -> None:
         raise BadVolume(
             f"{path}: cut short or damaged, expected {expected} bytes, found {found}; copy it again"
         )
+    if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
+        _check_nifti_finite(path, kind, math.prod(sizes))
+
+
+def _check_nifti_finite(path: Path, kind: str, count: int) -> None:
+    """Refuse NaN and inf in a NIfTI of floats: ITK reads zeros there and says nothing."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = file.read()
+    order = "<" if int.from_bytes(content[:4], "little") == NIFTI_HEADER else ">"
+    offset = int(np.frombuffer(content, f"{order}f4", 1, NIFTI_VOX_OFFSET)[0])
+    values = np.frombuffer(content, order + kind, count, offset)
+    _refuse_non_finite(values, str(path))
 
 
 def _unpacked_bytes(path: Path) -> int:

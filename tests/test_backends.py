@@ -18,7 +18,6 @@ from landmark_dir.backends import (
     SIMPLEELASTIX_PYTHON,
     available,
     find_backend,
-    simpleitk_conflict,
 )
 from landmark_dir.backends.base import Job, Progress
 from landmark_dir.backends.engine import Engine
@@ -483,13 +482,10 @@ def test_auto_takes_the_first_engine_available() -> None:
     backend.close()
 
 
-def test_simpleitk_conflict_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_distribution", lambda name: "1.0")
-    told = simpleitk_conflict()
-    assert told is not None
-    assert "pip uninstall -y SimpleITK SimpleITK-SimpleElastix" in told
-    monkeypatch.setattr(backends, "_distribution", {"SimpleITK": "1.0"}.get)
-    assert simpleitk_conflict() is None
+def test_a_wrong_python_for_simpleelastix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SIMPLEELASTIX_PYTHON, "/nowhere/python")
+    with pytest.raises(BackendMissing, match=f"{SIMPLEELASTIX_PYTHON} names /nowhere/python"):
+        find_backend("simpleelastix")
 
 
 # --- the log ------------------------------------------------------------------------------------

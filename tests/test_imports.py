@@ -11,7 +11,7 @@ import landmark_dir
 
 PACKAGE = Path(landmark_dir.__file__).parent
 ROWS = [  # a module imports only from rows above its own
-    {"errors"},
+    {"errors", "distributions"},
     {"geometry"},
     {"dicom", "body", "points", "parameters", "rundir", "phantom"},
     {"volume"},

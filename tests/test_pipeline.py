@@ -335,3 +335,15 @@ def test_landmarks_are_found_and_written(seen: Case, tmp_path: Path) -> None:
         torch.get_num_threads(),
         sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(),
     )
+
+
+def test_points_and_no_landmarks_contradict(tmp_path: Path, case: Case) -> None:
+    with pytest.raises(ValueError, match="--no-landmarks"):
+        register(
+            case.phantom.fixed,
+            case.phantom.moving,
+            tmp_path / "run",
+            RegisterOptions(landmarks=False),
+            points=case.guides,
+        )
+    assert not (tmp_path / "run").exists()

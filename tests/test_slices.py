@@ -43,3 +43,14 @@ def test_a_keypoint_lifts_to_its_own_voxel(oblique_ct: sitk.Image) -> None:
 def test_a_volume_at_one_millimetre_is_not_touched(oblique_ct: sitk.Image) -> None:
     oblique_ct.SetSpacing((1.0, 1.0, 3.0))
     assert resample_in_plane(oblique_ct) is oblique_ct
+
+
+@pytest.mark.parametrize("order", ["LPS", "RAS", "ASL", "SPR"])
+def test_however_it_is_stored_the_network_sees_axial_slices(
+    oblique_ct: sitk.Image, order: str
+) -> None:
+    oblique_ct.SetSpacing((1.0, 1.0, 1.0))
+    want, got = (stack_slices(sitk.DICOMOrient(oblique_ct, name), 16) for name in ("LPS", order))
+    assert np.array_equal(want.images, got.images)
+    world = [s.to_physical(np.array([[5.0, 6.0]]), np.array([7.0])) for s in (want, got)]
+    assert_allclose(*world, atol=1e-9)

@@ -1,5 +1,6 @@
 """Reading, refusing, writing; the body mask on a made patient."""
 
+import gzip
 import logging
 import resource
 import struct
@@ -406,3 +407,24 @@ def test_body_mask_of_real_ct(data_dir: Path) -> None:
     for name, share in {"kits-00072": 0.71, "rider-0117": 0.73, "sts-014": 0.61}.items():
         mask = body_mask(read_volume(data_dir / "ct" / "training" / f"{name}.nii.gz"))
         assert_allclose(voxels(mask).mean(), share, atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_in_a_nifti_is_refused_though_itk_reads_zero(
+    oblique_ct: sitk.Image, tmp_path: Path, suffix: str, value: float
+) -> None:
+    plain = tmp_path / "plain.nii"
+    sitk.WriteImage(sitk.Cast(oblique_ct, sitk.sitkFloat32), str(plain))
+    content = bytearray(plain.read_bytes())
+    content[-4:] = np.float32(value).tobytes()  # the last voxel
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    with pytest.raises(BadVolume, match="1 of 5760 voxels are NaN or infinite"):
+        read_volume(path)
+
+
+def test_a_series_is_not_chosen_in_a_file(oblique_ct: sitk.Image, tmp_path: Path) -> None:
+    sitk.WriteImage(oblique_ct, str(tmp_path / "one.mha"))
+    with pytest.raises(BadVolume, match="this is a file"):
+        read_volume(tmp_path / "one.mha", series="1.2")

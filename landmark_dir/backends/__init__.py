@@ -4,13 +4,13 @@ import logging
 import os
 import shutil
 import sys
-from importlib import metadata
 from importlib.util import find_spec
 
 import SimpleITK as sitk
 
 from landmark_dir.backends.base import Backend, Job, Progress, ProgressCallback
 from landmark_dir.backends.engine import Engine
+from landmark_dir.distributions import distribution
 from landmark_dir.errors import BackendMissing
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "ProgressCallback",
     "available",
     "find_backend",
-    "simpleitk_conflict",
 ]
 
 # SimpleElastix and SimpleITK own the same folder, so it may live in a Python of its own
@@ -32,7 +31,8 @@ INSTALL = {  # in the order in which `auto` tries them
     "itkelastix": "`pip install itk-elastix`",
     "simpleelastix": (
         "`pip uninstall -y SimpleITK SimpleITK-SimpleElastix` and then "
-        "`pip install --force-reinstall --pre SimpleITK-SimpleElastix`"
+        "`pip install --force-reinstall 'SimpleITK-SimpleElastix>=3.0.0a1'`, or a Python that has "
+        "it named in LANDMARK_DIR_SIMPLEELASTIX_PYTHON"
     ),
     "executable": "`elastix` and `transformix` on the PATH (`apt install elastix`, or elastix.dev)",
 }
@@ -41,13 +41,20 @@ INSTALL = {  # in the order in which `auto` tries them
 def _python_with(engine: str) -> str:
     """Interpreter for the child: this one, or for SimpleElastix the one a variable names."""
     other = os.environ.get(SIMPLEELASTIX_PYTHON)
-    return other if engine == "simpleelastix" and other else sys.executable
+    if engine != "simpleelastix" or not other:
+        return sys.executable
+    if not shutil.which(other):
+        raise BackendMissing(
+            f"{SIMPLEELASTIX_PYTHON} names {other}, expected a Python that can be started; "
+            "correct it or unset it"
+        )
+    return other
 
 
 def available() -> dict[str, str]:
     """Name and version of each engine that is installed; none is loaded."""
     versions = {}
-    if find_spec("itk") and (version := _distribution("itk-elastix")):
+    if find_spec("itk") and (version := distribution("itk-elastix")):
         versions["itkelastix"] = f"itk-elastix {version}"
     if other := os.environ.get(SIMPLEELASTIX_PYTHON):
         versions["simpleelastix"] = f"in {other}"
@@ -85,27 +92,3 @@ def find_backend(name: str = "auto", threads: int | None = None) -> Backend:
         raise BackendMissing(f"no {name} registration engine is installed; install {ways}")
     log.info("engine: %s (%s)", chosen, installed[chosen])
     return Engine(chosen, threads, _python_with(chosen))
-
-
-def simpleitk_conflict() -> str | None:
-    """Say what to do if `SimpleITK` and `SimpleITK-SimpleElastix` got into each other's way.
-
-    Both own the same folder and pip sees no conflict: the one installed last wins, and removing
-    either breaks the other.
-    """
-    both = _distribution("SimpleITK") and _distribution("SimpleITK-SimpleElastix")
-    if not both and hasattr(sitk, "Image"):
-        return None
-    found = "are both installed" if both else "left an empty module behind"
-    return (
-        f"SimpleITK and SimpleITK-SimpleElastix {found} and share one folder; run "
-        f"`{sys.executable} -m pip uninstall -y SimpleITK SimpleITK-SimpleElastix`, then install "
-        "one of them with `--force-reinstall`"
-    )
-
-
-def _distribution(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -5,6 +5,7 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -35,14 +36,18 @@ class Child:
 
     def __init__(self, engine: str, threads: int | None, python: str) -> None:
         self._errors = tempfile.TemporaryFile("w+", errors="replace")
+        # our own Python finds the package where we did, installed or not; another has its own,
+        # and must not see our libraries beside it
+        ours = python == sys.executable
+        flags, cwd = ([], Path(__file__).parents[2]) if ours else (["-P"], None)
         self._process = subprocess.Popen(
-            [python, "-m", "landmark_dir.backends.worker", engine],
+            [python, *flags, "-m", "landmark_dir.backends.worker", engine],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            cwd=Path(__file__).parents[2],  # where the package is, installed or not
+            cwd=cwd,
             env=_environment(threads),
             start_new_session=True,
         )
