@@ -4,7 +4,7 @@ import datetime
 import tempfile
 from pathlib import Path
 
-from benchmarks import kernels, lung, network
+from benchmarks import kernels, landmark_weight, lung, network
 from benchmarks.common import data_folder, machine
 from landmark_dir.compare import demo
 
@@ -24,6 +24,8 @@ def main() -> None:
     lung.main([])
     print("\n## Nothing moved\n\n`python -m benchmarks.kernels`\n")
     kernels.main()
+    print("\n## The weight of the landmarks\n\n`python -m benchmarks.landmark_weight`\n")
+    landmark_weight.main()
 
 
 if __name__ == "__main__":
