@@ -24,7 +24,7 @@ _PUBLIC = {
     "read_volume": "volume",
     "make_phantom": "phantom",
 }
-__all__ = ["LandmarkDirError", "__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["LandmarkDirError", "__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,8 +12,8 @@ from landmark_dir.distributions import simpleitk_conflict
 def describe_installation() -> str:
     """Versions, engines, weights and device, for people and for bug reports."""
     # torch is slow to load
-    from landmark_dir import matching  # noqa: PLC0415
-    from landmark_dir.weights import shipped_weights  # noqa: PLC0415
+    from landmark_dir import matching
+    from landmark_dir.weights import shipped_weights
 
     lines = [
         f"landmark_dir {version('landmark_dir')}",

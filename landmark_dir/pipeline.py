@@ -223,7 +223,7 @@ def _report(
 ) -> None:
     stage.say("report")
     # matplotlib is slow to load
-    from landmark_dir.report import write_report  # noqa: PLC0415
+    from landmark_dir.report import write_report
 
     fixed, moving = stage.inputs.fixed, stage.inputs.moving
     write_report(folder / rundir.REPORT, run, fixed, moving, before, after, pairs)

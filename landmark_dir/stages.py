@@ -199,15 +199,15 @@ def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
 
 def _load_network(options: RegisterOptions) -> "LoadedWeights":
     # torch is slow to load and a run with given points never needs it
-    from landmark_dir.matching import choose_device  # noqa: PLC0415
-    from landmark_dir.weights import load_weights  # noqa: PLC0415
+    from landmark_dir.matching import choose_device
+    from landmark_dir.weights import load_weights
 
     return load_weights(options.weights, choose_device(options.device))
 
 
 def seek_landmarks(stage: Stage) -> PointPairs:
     """Network, outliers, selection, and back to true moving space."""
-    from landmark_dir import matching  # noqa: PLC0415  (as above)
+    from landmark_dir import matching  # as above
 
     options, inputs = stage.options, stage.inputs
     assert stage.network is not None

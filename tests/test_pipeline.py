@@ -317,7 +317,7 @@ def seen() -> Case:
 
 @pytest.mark.engine
 def test_landmarks_are_found_and_written(seen: Case, tmp_path: Path) -> None:
-    import torch  # noqa: PLC0415
+    import torch
 
     threads = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     options = RegisterOptions(backend="executable", threads=1)

@@ -80,7 +80,7 @@ def export(run: Path, name: str, device: str, steps: int, batch: int, note: str 
 
 def main() -> None:
     """Command line."""
-    from training.train import TrainOptions  # noqa: PLC0415 (only for the numbers of the card)
+    from training.train import TrainOptions  # only for the numbers of the card
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
