@@ -13,7 +13,7 @@ from landmark_dir.errors import BadVolume
 from landmark_dir.geometry import Points, inside, voxel_centres
 from landmark_dir.inputs import Volume, as_volume
 from landmark_dir.points import read_elastix_points, write_elastix_points
-from landmark_dir.volume import SUFFIXES, write_volume
+from landmark_dir.volume import SUFFIXES, check_labels, read_labels, write_volume
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def warp(
     """
     transform = rundir.run_transform(Path(run))
     _check_output(out, SUFFIXES)
-    moving = as_volume(image, "image")
+    moving = _label_map(image) if labels else as_volume(image, "image")
     with closing(find_backend(backend)) as engine:
         warped = engine.warp_image(transform, moving, labels=labels)
         wanted = engine.map_points(transform, voxel_centres(warped, OUTSIDE_STRIDE))
@@ -81,6 +81,12 @@ def warp_points(
     if out is not None:
         write_elastix_points(moving, Path(out))
     return moving
+
+
+def _label_map(image: Volume) -> sitk.Image:
+    if isinstance(image, sitk.Image):
+        return check_labels(image, "image")
+    return read_labels(image)
 
 
 def _check_output(out: str | Path | None, suffixes: tuple[str, ...] = ("",)) -> None:

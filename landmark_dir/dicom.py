@@ -47,10 +47,13 @@ def read_series(folder: Path, wanted: str | None) -> sitk.Image:
 def _find_series(folder: Path) -> list[_Series]:
     """All DICOM series in `folder` and one level down."""
     files: dict[str, list[str]] = {}
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.GlobalWarningDisplayOff()  # we say ourselves that there is none
     for place in [folder, *sorted(sub for sub in folder.iterdir() if sub.is_dir())]:
         for series_id in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place)):
             names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), series_id)
             files.setdefault(series_id, []).extend(names)
+    sitk.ProcessObject.SetGlobalWarningDisplay(shown)
     return [
         _Series(key, _tag(_header(names[0]), "0008|103e"), names) for key, names in files.items()
     ]

@@ -32,11 +32,15 @@ from landmark_dir.stages import (
     pre_aligned,
     seek_landmarks,
     shortage,
+    warn,
 )
 from landmark_dir.volume import write_volume
 
 if TYPE_CHECKING:  # torch is slow to load
     from landmark_dir.weights import LoadedWeights
+
+
+FOLDED = 0.001  # share of the body; more is worth a warning
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def register(
         If fewer than `options.min_landmarks` are found, unless `options.on_few_landmarks`.
     """
     if points is not None and not options.landmarks:
-        raise ValueError("points: expected none with --no-landmarks, found some; drop one of both")
+        raise ValueError("--points and --no-landmarks contradict each other; give one of them")
     with rundir.new_run_folder(Path(out), overwrite=overwrite) as folder:
         inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
         given = given_points(points, inputs)
@@ -192,12 +196,18 @@ def deform(stage: Stage, pairs: PointPairs, folder: Path) -> Result:
     with stage.timed("warp"):
         warped = stage.backend.warp_image(transform, stage.inputs.moving)
         write_volume(warped, folder / rundir.WARPED)
-    store_transform(transform, folder)
+    air = float(sitk.GetArrayViewFromImage(stage.inputs.moving).min())
+    store_transform(transform, folder, outside=air)
     if len(pairs):
         _write_pairs(pairs, folder)
     before = laid_on(stage)
     with stage.timed("metrics"):
         metrics = _metrics(stage, transform, before, warped, pairs)
+    if metrics["folded_share"] > FOLDED:
+        share = metrics["folded_share"]
+        warn(
+            stage, f"the transform folds {share:.2%} of the body; look at it, do not trust it there"
+        )
     run = _run_json(stage, metrics)
     rundir.write_run_json(folder, run)
     _report(stage, run, pairs, folder, before, warped)

@@ -21,6 +21,7 @@ TILE_MM = 32.0  # checkerboard
 LANDMARK_SLICES = 3
 MIN_FOR_PLANE = 10  # landmarks; fewer do not tell how a plane lies
 MIN_COSINE = 0.8  # between the two planes; more than 37 degrees are points in a row, not a tilt
+MARGIN_MM = 10.0  # around the landmarks
 PLANES = {"axial": "RA", "coronal": "RH", "sagittal": "AH"}  # letters: left and upper border
 AIR = -1000.0  # HU
 BACKGROUND = "#111111"
@@ -106,11 +107,13 @@ def _plane_of(here: PointPairs, slice_: sitk.Image) -> sitk.Image:
         across = across - (across @ normal) * normal
         across /= np.linalg.norm(across)
         down = np.cross(normal, across)
-    extent_mm = np.multiply(slice_.GetSize(), slice_.GetSpacing())[:2]
-    plane = sitk.Image([*(int(mm) for mm in extent_mm), 1], sitk.sitkUInt8)
-    plane.SetDirection(np.stack([across, down, normal], axis=1).ravel().tolist())
     centre_mm = middle + centre(slice_)[0] - here.fixed.mean(axis=0)
     centre_mm -= ((centre_mm - middle) @ normal) * normal
+    offset_mm = np.abs((here.moving - centre_mm) @ np.stack([across, down], axis=1)).max(axis=0)
+    extent_mm = np.multiply(slice_.GetSize(), slice_.GetSpacing())[:2]
+    extent_mm = np.maximum(extent_mm, 2 * offset_mm + MARGIN_MM)  # every landmark on its picture
+    plane = sitk.Image([*(int(mm) for mm in extent_mm), 1], sitk.sitkUInt8)
+    plane.SetDirection(np.stack([across, down, normal], axis=1).ravel().tolist())
     half = (extent_mm - 1) / 2
     plane.SetOrigin((centre_mm - half[0] * across - half[1] * down).tolist())
     return plane
@@ -169,6 +172,11 @@ def _shown(value: Any) -> str:
 
 
 TABLES = ("inputs", "options", "seconds", "versions", "weights")
+CAUTION = (
+    "For research only. The residual is taken at the landmarks that guided and is no measure of "
+    "accuracy; a folded share above 0 means a transform that is not one to one there. Distances in "
+    "mm. Black tiles: the moving image has no data there."
+)
 STYLE = """
 body { background: #111; color: #ddd; font: 15px system-ui, sans-serif; margin: 2em auto;
        max-width: 60em; padding: 0 1em }
@@ -203,7 +211,8 @@ def write_report(
     parts += [_table(name.capitalize(), run[name]) for name in TABLES if run[name]]
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>landmark_dir run</title>"
-        f"<style>{STYLE}</style><h1>Landmark-guided registration</h1>{''.join(parts)}</html>\n"
+        f"<style>{STYLE}</style><h1>Landmark-guided registration</h1><p>{CAUTION}</p>"
+        f"{''.join(parts)}</html>\n"
     )
     path.write_text(page, encoding="utf-8")
 

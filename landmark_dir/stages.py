@@ -22,9 +22,10 @@ from landmark_dir import rundir
 from landmark_dir.backends import Backend, Job, Progress, find_backend
 from landmark_dir.backends.transforms import format_translation
 from landmark_dir.body import body_mask
-from landmark_dir.errors import BadRunFolder, ElastixFailed, TooFewLandmarks
+from landmark_dir.errors import BadPoints, BadRunFolder, ElastixFailed, TooFewLandmarks
 from landmark_dir.geometry import centre, inside
 from landmark_dir.inputs import Inputs
+from landmark_dir.metrics import distances_mm
 from landmark_dir.options import PRESETS, RegisterOptions
 from landmark_dir.outliers import reject_outliers, select_spread, settle
 from landmark_dir.parameters import (
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]  # told what is being done, for a person who waits
 
+SWAPPED_MM = 10.0  # how much worse than twice the other way round
 LOOK_AGAIN = "check that both images show the same anatomy in HU and overlap after the affine stage"
 
 
@@ -173,6 +175,7 @@ def _affine_stage(stage: Stage) -> Path:
 def landmarks_for(stage: Stage, given: PointPairs | None) -> PointPairs:
     """The pairs that will guide the b-spline stage: given ones, the network's, or none."""
     if given is not None:
+        _refuse_swapped(stage, given)
         return given
     if stage.network is None:
         return PointPairs.empty()
@@ -184,10 +187,27 @@ def landmarks_for(stage: Stage, given: PointPairs | None) -> PointPairs:
         raise TooFewLandmarks(
             f"{short}; {LOOK_AGAIN}, or go on with --on-few-landmarks register-without"
         )
-    warning = f"{short}; registered without landmarks"
+    warn(stage, f"{short}; registered without landmarks")
+    return PointPairs.empty()
+
+
+def warn(stage: Stage, warning: str) -> None:
+    """Say it in the log, in `run.json` and at the end."""
     log.warning(warning)
     stage.inputs.warnings.append(warning)
-    return PointPairs.empty()
+
+
+def _refuse_swapped(stage: Stage, given: PointPairs) -> None:
+    """Refuse points that fit far better the other way round, once the global motion is gone."""
+    there, back = (
+        float(np.median(distances_mm(stage.backend.map_points(stage.affine, one), other)))
+        for one, other in ((given.fixed, given.moving), (given.moving, given.fixed))
+    )
+    if there > 2 * back + SWAPPED_MM:
+        raise BadPoints(
+            f"points: after the affine stage the fixed ones lie {there:.0f} mm from their moving "
+            f"ones, the other way round {back:.0f} mm; they look swapped, give FIXED first"
+        )
 
 
 def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:

@@ -59,6 +59,30 @@ def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
     return check_volume(image, str(path))
 
 
+def read_labels(path: str | Path) -> sitk.Image:
+    """Read a 3D label map; an integer pixel type is kept, whole numbers in floats become int32.
+
+    Raises
+    ------
+    BadVolume
+        If the file cannot be read whole, or does not hold one 3D image of integers.
+    """
+    return check_labels(_read_file(Path(path)), str(path))
+
+
+def check_labels(image: sitk.Image, name: str) -> sitk.Image:
+    """Return `image` if it is a 3D label map, or refuse it; `name` is for the message."""
+    image = _as_3d(image, name)
+    values = _finite_values(image, name)
+    if np.issubdtype(values.dtype, np.integer):
+        return image
+    if not np.array_equal(values, np.rint(values)):
+        raise BadVolume(
+            f"{name}: expected a label map, found fractions; warp it as an image, without --labels"
+        )
+    return sitk.Cast(image, sitk.sitkInt32)  # labels saved as floats
+
+
 def check_volume(image: sitk.Image, name: str) -> sitk.Image:
     """Return `image` as a 3D int16 or float32 volume, or refuse it; `name` is for the message.
 

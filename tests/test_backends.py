@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -297,13 +298,31 @@ def test_stored_transform_may_be_moved(
     want = engine.map_points(guided, pair.others)
     run = tmp_path / "run"
     run.mkdir()
-    assert store_transform(guided, run) == run / "transform.txt"
+    assert store_transform(guided, run, outside=-1000.0) == run / "transform.txt"
     moved = run.rename(tmp_path / "moved (and, renamed)")
     assert str(tmp_path) not in (moved / "transform.txt").read_text()
     assert_allclose(engine.map_points(moved / "transform.txt", pair.others), want, atol=1e-9)
     (moved / "transform.1.txt").unlink()
     with pytest.raises(ElastixFailed, match=r"cannot be read.*transform\.1\.txt"):
         engine.map_points(moved / "transform.txt", pair.others)
+
+
+@pytest.mark.engine
+def test_plain_transformix_agrees_with_a_stored_transform(
+    engine: Engine, pair: Pair, guided: Path, tmp_path: Path
+) -> None:
+    """What the README tells users to do, with the oldest elastix around."""
+    if not shutil.which("transformix"):
+        pytest.skip("no transformix on the PATH")
+    sitk.WriteImage(pair.moving, str(tmp_path / "moving.mha"))
+    lowest = float(sitk.GetArrayViewFromImage(pair.moving).min())
+    store_transform(guided, tmp_path, outside=lowest)
+    call = ["transformix", "-tp", "transform.txt", "-in", "moving.mha", "-out", str(tmp_path)]
+    subprocess.run(call, cwd=tmp_path, capture_output=True, check=True)
+    plain = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "result.mha")))
+    values = sitk.GetArrayViewFromImage(pair.moving)
+    want = sitk.GetArrayFromImage(engine.warp_image(guided, pair.moving))
+    assert_allclose(plain.clip(values.min(), values.max()), want, atol=0.51)  # HU, rounding
 
 
 def test_read_chain_refuses_circles_and_other_files(pair: Pair, tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ import landmark_dir
 from landmark_dir import pipeline, rundir
 from landmark_dir.applying import warp, warp_points
 from landmark_dir.backends import available
-from landmark_dir.errors import BadVolume
+from landmark_dir.errors import BadPoints, BadVolume
 from landmark_dir.geometry import same_grid
 from landmark_dir.metrics import dice, distances_mm
 from landmark_dir.options import WEIGHT_FADING, RegisterOptions
 from landmark_dir.phantom import LABELS, rotation
 from landmark_dir.pipeline import Result, register
-from landmark_dir.points import read_elastix_points, read_markups
+from landmark_dir.points import PointPairs, read_elastix_points, read_markups
 
 ALONE = RegisterOptions(landmarks=False, backend="executable", threads=1)
 GUIDED = RegisterOptions(landmark_weight=(1.0,) * 3, backend="executable", threads=1)
@@ -185,6 +185,48 @@ def test_labels_keep_their_values_and_overlap_better(guided: Result, case: Case)
     for organ in ("liver", "bone"):
         label = LABELS[organ]
         assert dice(fixed, warped, label) > dice(fixed, before, label) + 0.1
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        (sitk.sitkUInt8, sitk.sitkUInt8),
+        (sitk.sitkUInt16, sitk.sitkUInt16),
+        (sitk.sitkUInt32, sitk.sitkUInt32),
+        (sitk.sitkFloat32, sitk.sitkInt32),
+    ],
+)
+def test_label_maps_keep_their_type(guided: Result, case: Case, kind: int, kept: int) -> None:
+    factor = 1 if kind == sitk.sitkUInt8 else 3000
+    labels = sitk.Cast(sitk.Cast(case.phantom.moving_labels, sitk.sitkUInt32) * factor, kind)
+    warped = warp(guided.folder, labels, labels=True, backend="executable")
+    assert warped.GetPixelID() == kept
+    values = set(np.unique(sitk.GetArrayViewFromImage(warped)).tolist())
+    assert values <= set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist())
+    assert len(values) > 5
+
+
+@pytest.mark.engine
+def test_labels_that_cannot_be_kept_are_refused(guided: Result, case: Case) -> None:
+    labels = sitk.Cast(case.phantom.moving_labels, sitk.sitkUInt32) * (2**22)
+    with pytest.raises(ValueError, match="expected labels up to"):
+        warp(guided.folder, labels, labels=True, backend="executable")
+    halves = sitk.Cast(case.phantom.moving_labels, sitk.sitkFloat32) * 0.5
+    with pytest.raises(BadVolume, match="found fractions"):
+        warp(guided.folder, halves, labels=True, backend="executable")
+
+
+@pytest.mark.engine
+def test_swapped_points_are_told_by_the_affine_stage(case: Case, tmp_path: Path) -> None:
+    moving = sitk.Image(case.phantom.moving)
+    shift = np.array([0.0, 0.0, 40.0])
+    moving.SetOrigin((np.array(moving.GetOrigin()) + shift).tolist())
+    swapped = PointPairs(case.guides.moving + shift, case.guides.fixed, case.guides.score)
+    inner = np.abs(swapped.fixed - swapped.fixed.mean(0)).max(1) < 60  # mm; inside both images
+    with pytest.raises(BadPoints, match="they look swapped, give FIXED first"):
+        register(case.phantom.fixed, moving, tmp_path / "run", GUIDED, points=swapped.select(inner))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.engine

@@ -71,12 +71,15 @@ def write_chain(
     return files[0]
 
 
-def store_transform(transform: Path, folder: Path) -> Path:
+def store_transform(transform: Path, folder: Path, *, outside: float) -> Path:
     """Copy a transform and its chain into `folder` as `transform.txt`, `transform.1.txt`, ...
 
-    The copies name each other without a path, so the folder may be moved. Returns the first.
+    The copies name each other without a path, so the folder may be moved. All resample alike,
+    with `outside` beyond the moving image: what ITKElastix writes there, elastix 5.0 answers with
+    an image of zeros. Returns the first.
     """
-    return write_chain(read_chain(transform), folder, "transform", relative=True)
+    chain = [{**parameters, **resampling(outside=outside)} for parameters in read_chain(transform)]
+    return write_chain(chain, folder, "transform", relative=True)
 
 
 def format_translation(shift_mm: ArrayLike, fixed: sitk.Image) -> str:
