@@ -175,7 +175,8 @@ def _affine_stage(stage: Stage) -> Path:
 def landmarks_for(stage: Stage, given: PointPairs | None) -> PointPairs:
     """The pairs that will guide the b-spline stage: given ones, the network's, or none."""
     if given is not None:
-        _refuse_swapped(stage, given)
+        if len(given):
+            _refuse_swapped(stage, given)
         return given
     if stage.network is None:
         return PointPairs.empty()
