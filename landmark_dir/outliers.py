@@ -59,9 +59,10 @@ def reject_outliers(pairs: PointPairs, options: OutlierOptions = DEFAULTS) -> Po
     """
     pairs = pairs.select(_median_residual(pairs, options.neighbours) <= options.coarse_mm)
     for _ in range(options.rounds):
+        if len(pairs) <= options.neighbours:
+            return PointPairs.empty()
         residual = _affine_residual(pairs, options.neighbours)
-        typical = np.median(residual) if len(pairs) else 0.0
-        keep = residual <= max(options.floor_mm, options.factor * float(typical))
+        keep = residual <= max(options.floor_mm, options.factor * float(np.median(residual)))
         pairs = pairs.select(keep)
         if keep.all():
             break
@@ -84,8 +85,6 @@ def _median_residual(pairs: PointPairs, count: int) -> NDArray[np.float64]:
 
 def _affine_residual(pairs: PointPairs, count: int) -> NDArray[np.float64]:
     """Distance, mm, of each displacement from the motion of its neighbours; it takes no part."""
-    if len(pairs) <= count:
-        return np.full(len(pairs), np.inf)
     motion = _local_motion(pairs, _neighbours(pairs.fixed, count))
     return np.asarray(np.linalg.norm(pairs.moving - pairs.fixed - motion, axis=1))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from landmark_dir.outliers import OutlierOptions, reject_outliers, select_spread
+from landmark_dir.outliers import OutlierOptions, reject_outliers, select_spread, settle
 from landmark_dir.points import PointPairs
 
 
@@ -61,3 +61,36 @@ def test_selection_is_spread_and_takes_the_best() -> None:
 def test_small_sets_are_kept_whole() -> None:
     pairs = _smooth_pairs(10, np.random.default_rng(5))
     assert len(select_spread(pairs, 10)) == 10
+
+
+def test_the_few_that_a_mess_leaves_are_not_trusted() -> None:
+    rng = np.random.default_rng(6)
+    fixed = rng.uniform(-100, 100, (200, 3))
+    moving = rng.uniform(-100, 100, (200, 3))  # nothing corresponds
+    assert len(reject_outliers(PointPairs(fixed, moving, np.ones(200)))) == 0
+
+
+def test_settling_brings_noisy_matches_nearer_to_the_truth() -> None:
+    truth = _smooth_pairs(3000, np.random.default_rng(7), noise_mm=0.0)
+    noisy = _smooth_pairs(3000, np.random.default_rng(7), noise_mm=2.0)
+    assert np.array_equal(truth.fixed, noisy.fixed)
+    before, after = (
+        np.median(np.linalg.norm(pairs.moving - truth.moving, axis=1))
+        for pairs in (noisy, settle(noisy))
+    )
+    assert after < 0.4 * before  # 25 matches share the noise of each axis
+    assert np.array_equal(settle(noisy).fixed, noisy.fixed)
+
+
+def test_settling_keeps_an_affine_motion_as_it_is() -> None:
+    rng = np.random.default_rng(8)
+    fixed = rng.uniform(-100, 100, (500, 3))
+    pairs = PointPairs(fixed, fixed * [1.1, 0.9, 1.0] + 3, np.ones(500))
+    moved = np.linalg.norm(settle(pairs).moving - pairs.moving, axis=1)
+    assert np.median(moved) < 0.05  # mm
+    assert moved.max() < 0.5  # mm, at the rim of a sparse set: the fit has a small ridge
+
+
+def test_too_few_to_settle_stay() -> None:
+    pairs = _smooth_pairs(24, np.random.default_rng(9))
+    assert settle(pairs) is pairs
