@@ -13,7 +13,7 @@ from landmark_dir.points import PointPairs
 
 CHUNK = 8192  # pairs fitted at once; bounds the memory
 REWEIGHTINGS = 3  # of the robust fit
-RIDGE = 1e-3  # keeps the fit of coplanar or too few neighbours solvable
+RIDGE = 1e-5  # keeps the fit of coplanar or too few neighbours solvable
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,7 @@ def test_settling_keeps_an_affine_motion_as_it_is() -> None:
     rng = np.random.default_rng(8)
     fixed = rng.uniform(-100, 100, (500, 3))
     pairs = PointPairs(fixed, fixed * [1.1, 0.9, 1.0] + 3, np.ones(500))
-    moved = np.linalg.norm(settle(pairs).moving - pairs.moving, axis=1)
-    assert np.median(moved) < 0.05  # mm
-    assert moved.max() < 0.5  # mm, at the rim of a sparse set: the fit has a small ridge
+    assert np.abs(settle(pairs).moving - pairs.moving).max() < 0.05  # mm; the fit has a small ridge
 
 
 def test_too_few_to_settle_stay() -> None:
