@@ -5,10 +5,9 @@ import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from training.dataset import data_folder
 
-def data_folder() -> Path:
-    """The folder with real CT: `$LANDMARK_DIR_DATA`, else `../shared/data`."""
-    return Path(os.environ.get("LANDMARK_DIR_DATA", "../shared/data"))
+__all__ = ["data_folder", "machine", "markdown"]
 
 
 def machine() -> str:

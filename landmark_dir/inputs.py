@@ -41,6 +41,10 @@ class Inputs:
     described: dict[str, Any]
     warnings: list[str]
 
+    def outside_hu(self) -> float:
+        """What stands for no data around the moving image: its smallest value."""
+        return float(sitk.GetArrayViewFromImage(self.moving).min())
+
 
 def load_inputs(
     fixed: Volume,

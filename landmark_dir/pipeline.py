@@ -196,8 +196,7 @@ def deform(stage: Stage, pairs: PointPairs, folder: Path) -> Result:
     with stage.timed("warp"):
         warped = stage.backend.warp_image(transform, stage.inputs.moving)
         write_volume(warped, folder / rundir.WARPED)
-    air = float(sitk.GetArrayViewFromImage(stage.inputs.moving).min())
-    store_transform(transform, folder, outside=air)
+    store_transform(transform, folder, outside=stage.inputs.outside_hu())
     if len(pairs):
         _write_pairs(pairs, folder)
     before = laid_on(stage)

@@ -284,6 +284,7 @@ def _guided(job: Job, pairs: PointPairs, options: RegisterOptions) -> Job:
 def laid_on(stage: Stage) -> sitk.Image:
     """The moving image on the fixed grid before any registration."""
     moving = stage.inputs.moving
-    air = float(sitk.GetArrayViewFromImage(moving).min())
     start = sitk.TranslationTransform(3, _start_mm(stage.inputs, stage.options).tolist())
-    return sitk.Resample(moving, stage.inputs.fixed, start, sitk.sitkLinear, air)
+    return sitk.Resample(
+        moving, stage.inputs.fixed, start, sitk.sitkLinear, stage.inputs.outside_hu()
+    )
