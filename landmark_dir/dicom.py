@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +19,13 @@ MISSING = 1.5  # times the median slice distance; half of a slice is missing
 TILT = 0.02  # mm sideways per mm along the stack; 1 degree of gantry tilt
 
 
-class _Series(NamedTuple):
+class Series(NamedTuple):
     """A DICOM series as found on disk."""
 
     id: str
     description: str
+    modality: str
+    patient_id: str  # tells who it is: nothing that is written may hold it
     files: list[str]
 
 
@@ -34,32 +37,49 @@ def read_series(folder: Path, wanted: str | None) -> sitk.Image:
     BadVolume
         If there is none, several and none is named, a slice is missing, or it cannot be read.
     """
-    series = _choose_series(_find_series(folder), wanted, folder)
+    places = [folder, *sorted(sub for sub in folder.iterdir() if sub.is_dir())]
+    return load_series(_choose_series(find_series(places), wanted, folder), str(folder))
+
+
+def load_series(series: Series, name: str) -> sitk.Image:
+    """Read the voxels of a series; `name` is for the message.
+
+    Raises
+    ------
+    BadVolume
+        If a slice is missing, or the series cannot be read.
+    """
     try:
-        files = _sorted_slices(series.files, str(folder))
+        files = _sorted_slices(series.files, name)
         return sitk.ReadImage(files)
     except RuntimeError as error:
         raise BadVolume(
-            f"{folder}: series {series.id} cannot be read ({last_line(error)})"
+            f"{name}: series {series.id} cannot be read ({last_line(error)})"
         ) from error
 
 
-def _find_series(folder: Path) -> list[_Series]:
-    """All DICOM series in `folder` and one level down."""
+def find_series(folders: Iterable[Path]) -> list[Series]:
+    """All DICOM series in these folders, not in those below; one may lie in several folders."""
     files: dict[str, list[str]] = {}
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.GlobalWarningDisplayOff()  # we say ourselves that there is none
-    for place in [folder, *sorted(sub for sub in folder.iterdir() if sub.is_dir())]:
+    for place in folders:
         for series_id in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place)):
             names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), series_id)
             files.setdefault(series_id, []).extend(names)
     sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-    return [
-        _Series(key, _tag(_header(names[0]), "0008|103e"), names) for key, names in files.items()
-    ]
+    return [_series(key, names) for key, names in files.items()]
 
 
-def _choose_series(found: list[_Series], wanted: str | None, folder: Path) -> _Series:
+def _series(series_id: str, files: list[str]) -> Series:
+    header = _header(files[0])
+    description, modality, patient_id = (
+        _tag(header, key) for key in ("0008|103e", "0008|0060", "0010|0020")
+    )
+    return Series(series_id, description, modality, patient_id, files)
+
+
+def _choose_series(found: list[Series], wanted: str | None, folder: Path) -> Series:
     if not found:
         raise BadVolume(f"{folder}: no DICOM series in this folder or one level down")
     if wanted is None:

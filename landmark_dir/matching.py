@@ -174,18 +174,28 @@ def match_slices(
             raise ValueError(
                 f"{name}: expected a finite 2D array of HU, found shape {np.shape(hu)}"
             )
-    device = choose_device(device)
-    network = load_weights(weights, device).network
+    network = load_weights(weights, choose_device(device)).network
+    return match_with(network, hu_1, hu_2, options)
+
+
+def match_with(
+    network: PaperNetwork,
+    hu_1: NDArray[np.floating] | NDArray[np.integer],
+    hu_2: NDArray[np.floating] | NDArray[np.integer],
+    options: MatchingOptions = MatchingOptions(),
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """`match_slices` with a network that is loaded already, on the device it lies on."""
+    device = next(network.parameters()).device
     both = []
     for hu in (hu_1, hu_2):
         pad = [(0, -side % STRIDE) for side in hu.shape]
         image = np.pad(to_network(hu), pad, constant_values=-1.0)
         batch = torch.from_numpy(image)[None, None].to(device)
         both.append(pick_landmarks(network, batch, options.landmark_threshold)[0])
-    rows, probability, _ = match_landmarks(network, *both)
-    rows = rows[probability >= options.min_score]
+    rows, score, _ = match_landmarks(network, *both)
+    rows, score = (part[score >= options.min_score] for part in (rows, score))
     xy_1, xy_2 = (part.keypoints[rows[:, i]].double().cpu().numpy() for i, part in enumerate(both))
-    return xy_1, xy_2, probability[probability >= options.min_score].double().cpu().numpy()
+    return xy_1, xy_2, score.double().cpu().numpy()
 
 
 def encode_stack(

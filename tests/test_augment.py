@@ -4,11 +4,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from training.augment import AugmentOptions, random_warp, sample_slice
+from training.augment import AugmentOptions, random_warp, sample_slice, stack_warps
 from training.dataset import PairBatch, Slice, make_pairs, to_network
 
 SHAPE = (96, 80)
-WILD = AugmentOptions(combine=True, elastic_px=5.0)
+WILD = AugmentOptions(combine=True)
 
 
 def _rng(seed: int = 0) -> torch.Generator:
@@ -19,7 +19,9 @@ def _blobs(size: int = 200) -> Slice:
     """A smooth slice whose HU is a known function of place."""
     y, x = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
     hu = 100 * torch.sin(x / 9) + 100 * torch.cos(y / 11)
-    return Slice(hu.round().to(torch.int16), torch.ones(size, size, dtype=torch.bool), "made")
+    return Slice(
+        hu.round().to(torch.int16), torch.ones(size, size, dtype=torch.bool), "made", "made", 0.0
+    )
 
 
 def test_warp_and_its_inverse_agree() -> None:
@@ -40,11 +42,11 @@ def test_dense_grid_equals_the_points() -> None:
 
 def test_images_agree_at_corresponding_points() -> None:
     options = AugmentOptions(combine=True, brightness=0, contrast=0, noise_hu=0)
-    pairs: PairBatch = make_pairs([_blobs()], 2, SHAPE, options, _rng(2), torch.device("cpu"))
+    pairs: PairBatch = make_pairs([_blobs()], [2, 3], SHAPE, options, torch.device("cpu"))
     points_2 = 20 + torch.rand(2, 40, 2) * 40
     points_1 = pairs.project_2_to_1(points_2)
     assert (points_1 - points_2).norm(dim=-1).max() > 3
-    inside = pairs.valid(points_1, pairs.warp_1)
+    inside = pairs.in_view(points_1, pairs.warp_1, 0)
     for b in range(2):
         one = sample_slice(pairs.images_1[b, 0], points_1[b])
         two = sample_slice(pairs.images_2[b, 0], points_2[b])
@@ -64,17 +66,18 @@ def test_one_kind_at_a_time_moves_less_than_all() -> None:
 
 
 def test_the_same_seed_gives_the_same_pairs() -> None:
-    made = [make_pairs([_blobs()], 2, SHAPE, WILD, _rng(5), torch.device("cpu")) for _ in range(2)]
+    made = [make_pairs([_blobs()], [5, 6], SHAPE, WILD, torch.device("cpu")) for _ in range(2)]
     assert torch.equal(made[0].images_2, made[1].images_2)
 
 
-def test_valid_leaves_out_air_and_border() -> None:
+def test_valid_mask_leaves_out_air_and_view_the_border() -> None:
     part = _blobs()
     part.body[:, 100:] = False
     still = AugmentOptions(rotation_deg=0, shear=0, scale=1, elastic_px=0)
-    pairs = make_pairs([part], 1, (200, 200), still, _rng(), torch.device("cpu"))
+    pairs = make_pairs([part], [0], (200, 200), still, torch.device("cpu"))
     points = torch.tensor([[[50.0, 50.0], [150.0, 50.0], [3.0, 50.0]]])
-    assert pairs.valid(points, pairs.warp_1, border_px=8)[0].tolist() == [True, False, False]
+    assert pairs.in_body(points, pairs.warp_1)[0].tolist() == [True, False, True]
+    assert pairs.in_view(points, pairs.warp_1, border_px=8)[0].tolist() == [True, True, False]
 
 
 def test_network_units_agree_with_the_package() -> None:
@@ -82,6 +85,13 @@ def test_network_units_agree_with_the_package() -> None:
 
     hu = torch.linspace(-2000, 3000, 101)
     assert_allclose(to_network(hu), slices.to_network(hu.numpy()), atol=1e-5)
+
+
+def test_stacked_warps_are_the_warps() -> None:
+    warps = [random_warp(torch.full((2, 2), 100.0), SHAPE, WILD, _rng(seed)) for seed in (1, 2)]
+    points = torch.rand(4, 10, 2) * 79
+    want = torch.cat([warps[0].to_source(points[:2]), warps[1].to_source(points[2:])])
+    assert_allclose(stack_warps(warps).to_source(points), want, atol=1e-4)  # px, float32
 
 
 @pytest.mark.parametrize("options", [AugmentOptions(), WILD])

@@ -1,126 +1,355 @@
-"""Training: a real run on made volumes, resumed, and exported."""
+"""Training: a real run on made slices, resumed, shared by processes, and exported."""
 
+import csv
 import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
-from landmark_dir.network import PaperNetwork
-from landmark_dir.phantom import PhantomOptions, make_phantom
-from landmark_dir.volume import write_volume
+from landmark_dir.matching import torch_threads
 from landmark_dir.weights import load_weights
 from training import export as exporting
-from training import train as training
-from training.dataset import load_slices, make_pairs
-from training.train import TrainOptions, compute_loss, learning_rate, train
+from training import record
+from training.augment import AugmentOptions
+from training.dataset import make_pairs
+from training.options import TrainOptions
+from training.pack import CtSeries, Slice, read_pack, write_series
+from training.paper import training_step
+from training.processes import Team
+from training.state import Run, State, learning_rate, new_state
+from training.timing import Stopwatch
+from training.train import take_step, train
+from training.validation import validate
 
-CONFIG = Path(__file__).parents[1] / "training" / "configs" / "paper.toml"
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "training" / "configs" / "paper.toml"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and lose much where other work waits."""
+    with torch_threads(1):
+        yield
+
+
+def _series(patient: str, seed: int) -> CtSeries:
+    """Four slices of smooth noise in an ellipse of tissue, with air around it."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:120, :140]
+    body = ((x - 70) / 60) ** 2 + ((y - 60) / 50) ** 2 < 1
+    waves = sum(
+        rng.normal(0, 60)
+        * np.sin(rng.uniform(0.05, 0.5) * x + rng.uniform(0.05, 0.5) * y + rng.uniform(0, 6))
+        for _ in range(12)
+    )
+    hu = np.where(body, 40 + waves, -1000).round().astype(np.int16)
+    return CtSeries(
+        patient, patient, patient, np.stack([hu] * 4), np.stack([body] * 4), (0.0, 2.0, 4.0, 6.0)
+    )
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder like the real one, with made volumes."""
-    folder = tmp_path_factory.mktemp("data")
-    for seed, part in enumerate(("training", "validation")):
-        (folder / "ct" / part).mkdir(parents=True)
-        size = PhantomOptions(size_xyz=(100, 80, 4), spacing_mm=(3.0, 3.0, 6.0), seed=seed)
-        write_volume(make_phantom(size).fixed, folder / "ct" / part / "made.nii.gz")
-    (folder / "ct" / "slices").mkdir()
-    one = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "ct" / "training" / "made.nii.gz")))
-    np.savez(folder / "ct" / "slices" / "one.npz", made_000=np.kron(one[2], np.ones((2, 2))))
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packs") / "made"
+    write_series(folder, _series("one", 0), "training")
+    write_series(folder, _series("two", 1), "training")
+    write_series(folder, _series("three", 2), "validation")
     return folder
 
 
 @pytest.fixture
-def options(monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
-    monkeypatch.setattr(training, "VALIDATION_BATCHES", 1)
-    monkeypatch.setattr(training, "VALIDATION_PX", 96)
-    read = TrainOptions.read(CONFIG)
-    return dataclasses.replace(read, steps=4, batch=2, crop_px=64, keypoints=40)
+def config(tmp_path: Path) -> Path:
+    """The paper's config, cut down to seconds; float32, so that sums agree closely."""
+    text = CONFIG.read_text()
+    for key, value in (
+        ("epochs", "1"),
+        ("batch", "2"),
+        ("crop_px", "64"),
+        ("keypoints", "40"),
+        ("mixed_precision", "false"),
+    ):
+        line = next(part for part in text.splitlines() if part.startswith(f"{key} = "))
+        text = text.replace(line, f"{key} = {value}")
+    (tmp_path / "small.toml").write_text(text)
+    return tmp_path / "small.toml"
 
 
-def _new(folder: Path) -> Path:
+@pytest.fixture
+def run(config: Path, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def small(*args: object) -> dict[str, float]:
+        return validate(*args, pairs=2, side_px=96)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(record, "validate", small)
+    options = TrainOptions.read(config)
+    slices, held = (read_pack(pack, split) for split in ("training", "validation"))
+    folder = tmp_path / "run"
     folder.mkdir()
-    return folder
+    return Run(folder, options, 4, slices, held, every=0.0)
 
 
-def _save_and_stop(state: training.State, *_: object) -> None:
-    if state.step == 2:
-        raise KeyboardInterrupt
-
-
-def _train(options: TrainOptions, folder: Path, data: Path, *, resume: bool = False) -> None:
-    folder.mkdir(exist_ok=True)
-    train(options, folder, data, resume=resume, minutes=10, every=10)
-
-
-def _state(folder: Path) -> dict[str, torch.Tensor]:
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     loaded = torch.load(folder / "last.pt", weights_only=True)["network"]
     assert isinstance(loaded, dict)
     return loaded
 
 
-def test_a_resumed_training_continues_the_same_stream(
-    options: TrainOptions, data: Path, tmp_path: Path
-) -> None:
-    _train(options, tmp_path / "whole", data)
-    with pytest.MonkeyPatch.context() as patch:  # killed after two steps of four
-        patch.setattr(training, "report", _save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(options, _new(tmp_path / "parts"), data, resume=False, minutes=10, every=0)
-    _train(options, tmp_path / "parts", data, resume=True)
-    _train(options, tmp_path / "again", data)
-    states = [_state(tmp_path / name) for name in ("whole", "again", "parts")]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    assert all(torch.equal(states[0][key], states[2][key]) for key in states[0])
+def _in(run: Run, name: str, **changes: object) -> Run:
+    folder = run.folder.parent / name
+    folder.mkdir(exist_ok=True)
+    return dataclasses.replace(run, folder=folder, **changes)  # type: ignore[arg-type]
 
 
-def test_training_leaves_weights_that_load_and_ship(
-    options: TrainOptions, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("where", ["in validation", "after the log's line", "between reports"])
+def test_a_killed_training_resumes_the_same_stream(
+    run: Run, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _train(options, tmp_path / "run", data)
-    assert load_weights(tmp_path / "run" / "best.safetensors").metadata["step"] == "4"
-    monkeypatch.setattr(exporting, "SHIPPED", tmp_path)
-    path = exporting.export(tmp_path / "run", "mine", "one CPU thread", 4, 2)
+    whole = _in(run, "whole")
+    train(whole)
+    saved, checked, taken = State.save, record.validate, 0
+
+    def dying_save(state: State, path: Path) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == 4 and where == "after the log's line":  # second save of step 2
+            raise _Killed
+        saved(state, path)
+        if taken == 3 and where == "in validation":  # first save of step 2
+            raise _Killed
+
+    monkeypatch.setattr(State, "save", dying_save)
+    parts = _in(run, "parts")
+    if where == "between reports":
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.optim.Adam, "step", _dies_at_call(4))
+            with pytest.raises(_Killed):
+                train(dataclasses.replace(parts, every=0.0))
+    else:
+        with pytest.raises(_Killed):
+            train(parts)
+    monkeypatch.setattr(State, "save", saved)
+    assert record.validate is checked
+    train(parts, resume=True)
+    want, got = _tensors(whole.folder), _tensors(parts.folder)
+    assert all(torch.equal(want[key], got[key]) for key in want)
+    best = load_weights(whole.folder / "best.safetensors")
+    assert best.sha256 == load_weights(parts.folder / "best.safetensors").sha256
+
+
+def _dies_at_call(count: int) -> object:
+    step, calls = torch.optim.Adam.step, 0
+
+    def dying(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            raise _Killed
+        return step(*args, **kwargs)  # type: ignore[arg-type]
+
+    return dying
+
+
+def test_the_log_holds_losses_matches_errors_and_the_networks_share(run: Run) -> None:
+    train(run)
+    with (run.folder / "log.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    wanted = {"landmark_1", "hinge", "cross_entropy", "training_matches", "matches", "median_px"}
+    assert wanted | {"network_share"} <= rows[0].keys()
+    assert 0 < float(rows[-1]["network_share"]) < 1
+    assert list((run.folder / "tensorboard").glob("events.*"))
+
+
+def test_best_weights_survive_a_worse_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([1.0, 3.0, 2.0, 0.5])
+    checked = record.validate
+    monkeypatch.setattr(record, "validate", lambda *a: {**checked(*a), "value": next(values)})
+    train(run)
+    assert load_weights(run.folder / "best.safetensors").metadata["step"] == "2"
+
+
+def test_weights_ship_with_their_card(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(run)
+    (run.folder / "run.json").write_text(json.dumps({"starts": [{"steps": 4}]}))
+    (run.folder / "config.toml").write_text(CONFIG.read_text().replace("batch = 4", "batch = 2"))
+    monkeypatch.setattr(exporting, "SHIPPED", run.folder.parent)
+    path = exporting.export(run.folder, "mine", "one CPU thread")
     card = path.with_suffix(".md").read_text()
     assert load_weights(path).sha256 in card
-    assert "8 image pairs" in card
+    step = int(load_weights(path).metadata["step"])
+    assert f"{2 * step} image pairs" in card
 
 
-def test_the_loss_falls_and_reaches_every_parameter(options: TrainOptions, data: Path) -> None:
-    device = torch.device("cpu")
-    slices = load_slices(data / "ct" / "training")
-    pairs = make_pairs(
-        slices, 2, (64, 64), options.augment, torch.Generator().manual_seed(0), device
-    )
-    torch.manual_seed(0)
-    network = PaperNetwork()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+def _pairs(slices: list[Slice], options: TrainOptions, count: int = 2):  # type: ignore[no-untyped-def]
+    return make_pairs(slices, range(count), (64, 64), options.augment, CPU)
+
+
+def test_the_loss_falls_and_reaches_every_parameter(run: Run) -> None:
+    pairs = _pairs(run.slices, run.options)
+    state = new_state(run.options, Team())
     losses = []
     for _ in range(12):
-        terms, _ = compute_loss(network, pairs, options, device)
-        optimizer.zero_grad()
-        terms.total().backward()
-        optimizer.step()
-        losses.append(terms.total().item())
+        step = training_step(state.network, pairs, run.options, Stopwatch())
+        state.optimizer.zero_grad()
+        step.terms.total().backward()
+        state.optimizer.step()
+        losses.append(step.terms.total().item())
     assert losses[-1] < losses[0] - 0.2
-    for name, parameter in network.named_parameters():
+    for name, parameter in state.network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_without_the_hinge_the_term_is_gone(run: Run) -> None:
+    state = new_state(run.options, Team())
+    pairs = _pairs(run.slices, run.options)
+    for part in ("hinge", "cross_entropy"):
+        options = dataclasses.replace(run.options, **{part: 0.0})
+        terms = training_step(state.network, pairs, options, Stopwatch()).terms
+        assert getattr(terms, part) == 0
+        assert terms.total() > 0
+
+
+def test_the_valid_mask_takes_matches_from_the_air(run: Run) -> None:
+    still = AugmentOptions(rotation_deg=0, shear=0, scale=1, elastic_px=0)
+    options = dataclasses.replace(run.options, augment=still, keypoints=64)
+    air = [part._replace(body=torch.zeros_like(part.body)) for part in run.slices]
+    network = new_state(options, Team()).network
+    with_mask = training_step(network, _body_pairs(air, run.slices, options), options, Stopwatch())
+    options = dataclasses.replace(options, valid_mask=False)
+    without = training_step(network, _body_pairs(air, run.slices, options), options, Stopwatch())
+    assert with_mask.matches == 0
+    assert without.matches > 5
+
+
+def _body_pairs(air, slices, options):  # type: ignore[no-untyped-def]
+    """Pairs of body pixels whose valid mask is taken away afterwards."""
+    pairs = _pairs(slices, options)
+    return dataclasses.replace(pairs, sources=air[: len(pairs.sources)])
+
+
+def test_a_pair_depends_on_its_own_seed_only(run: Run) -> None:
+    many = make_pairs(run.slices, [5, 6, 7], (64, 64), run.options.augment, CPU)
+    one = make_pairs(run.slices, [6], (64, 64), run.options.augment, CPU)
+    assert torch.equal(many.images_2[1], one.images_2[0])
+    points = torch.rand(1, 20, 2) * 63
+    both = many.project_2_to_1(points.expand(3, -1, -1))[1], one.project_2_to_1(points)[0]
+    torch.testing.assert_close(*both, atol=1e-4, rtol=0)  # px, float32
+
+
+def test_the_stopwatch_counts_the_networks_share(run: Run) -> None:
+    watch = Stopwatch()
+    take_step(new_state(run.options, Team()), run, watch)
+    assert {"pairs", "encode", "sampling layer", "ground truth", "backward"} <= watch.seconds.keys()
+    assert watch.network_share() > 0.3
+
+
 def test_unknown_and_missing_keys_are_refused(tmp_path: Path) -> None:
     text = CONFIG.read_text()
-    for changed in (text.replace("crop_px", "crop"), text.replace("shear = 0.15\n", "sheer = 1\n")):
+    for changed, name in (
+        (text.replace("crop_px", "crop"), "unknown crop; missing crop_px"),
+        (text.replace("shear = 0.2\n", "sheer = 1\n"), "unknown sheer; missing shear"),
+    ):
         (tmp_path / "bad.toml").write_text(changed)
-        with pytest.raises(TypeError):
+        with pytest.raises(ValueError, match=name):
             TrainOptions.read(tmp_path / "bad.toml")
 
 
-def test_learning_rate_warms_up_and_decays(options: TrainOptions) -> None:
-    long = dataclasses.replace(options, steps=1000)
-    assert learning_rate(0, long) < learning_rate(200, long) <= options.learning_rate
-    assert learning_rate(1000, long) == pytest.approx(options.final_learning_rate)
+def test_the_config_holds_the_constants_of_the_paper() -> None:
+    options = TrainOptions.read(CONFIG)
+    got = (options.keypoints, options.match_px, options.margin_pos, options.margin_neg)
+    assert got == (400, 2.0, 0.1, 1.0)
+    assert (options.learning_rate, options.weight_decay) == (1e-3, 1e-4)
+    assert (options.batch, options.epochs, options.threshold) == (4, 50, 0.5)
+    assert options.steps(24_923) == 311_538  # 50 epochs of the paper's training slices
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    options = TrainOptions.read(CONFIG)
+    rates = [learning_rate(step, 1000, options) for step in (0, 200, 1000)]
+    assert rates[0] < rates[1] <= options.learning_rate
+    assert rates[2] == pytest.approx(options.final_learning_rate)
+
+
+def _call(module: list[str], *args: object) -> subprocess.Popen[str]:
+    call = [sys.executable, *module, *map(str, args)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(call, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def _succeed(call: subprocess.Popen[str]) -> None:
+    output = call.communicate()
+    assert call.returncode == 0, output
+
+
+def test_the_command_line_trains_and_says_what_is_wrong(
+    config: Path, pack: Path, tmp_path: Path
+) -> None:
+    module = ["-m", "training.train"]
+    out = tmp_path / "run"
+    first = _call(module, "--config", config, "--pack", pack, "-o", out, "--steps", 2)
+    _succeed(first)
+    start = json.loads((out / "run.json").read_text())["starts"][0]
+    assert start["steps"] == 2
+    assert start["code"]["commit"] != ""
+    assert len(start["pack"]["sha256"]) == 16
+    again = _call(module, "--config", config, "--pack", pack, "-o", out)
+    assert "go on with --resume" in again.communicate()[1]
+    assert again.returncode == 2
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_can_be_resumed(config: Path, pack: Path, tmp_path: Path) -> None:
+    module, out = ["-m", "training.train"], tmp_path / "run"
+    args = ("--pack", pack, "-o", out, "--every", 0.01, "--steps", 60)
+    first = _call(module, "--config", config, *args)
+    while not (out / "last.pt").exists() and first.poll() is None:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    _succeed(_call(module, "--resume", *args))
+    whole = tmp_path / "whole"
+    _succeed(_call(module, "--config", config, "--pack", pack, "-o", whole, "--steps", 60))
+    want, got = _tensors(whole), _tensors(out)
+    assert all(torch.equal(want[key], got[key]) for key in want)
+
+
+def test_two_processes_give_the_loss_curve_of_one(config: Path, pack: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    args = ("--config", config, "--pack", pack, "--steps", 6, "--every", 0)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    calls = [
+        _call(["-m", "training.train"], *args, "-o", one),
+        _call([*torchrun, "-m", "training.train"], *args, "-o", two),
+    ]
+    for call in calls:
+        _succeed(call)
+    curves = []
+    for folder in (one, two):
+        with (folder / "log.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        keys = ("landmark_1", "landmark_2", "hinge", "cross_entropy")
+        curves.append([[float(row[key]) for key in keys] for row in rows])
+    assert len(curves[0]) == 6
+    # a sum of another order moves a loss by 1e-7; a landmark that changes its cell by 1e-3
+    np.testing.assert_allclose(curves[1], curves[0], atol=5e-3)
+    np.testing.assert_allclose(curves[1][0], curves[0][0], atol=2e-4)  # logged to 4 decimals
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    team = Team()
+    team.size = 3
+    with pytest.raises(ValueError, match="batch 4: expected a multiple of the 3 processes"):
+        team.share(4)

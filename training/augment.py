@@ -6,6 +6,7 @@ Gaussian bumps. Both directions are known to rounding, so correspondences are ex
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,10 +39,10 @@ class AugmentOptions:
         Largest standard deviation of white noise; the training volumes' air has none.
     """
 
-    rotation_deg: float = 20.0
-    shear: float = 0.15
-    scale: float = 1.2
-    elastic_px: float = 5.0
+    rotation_deg: float = 45.0
+    shear: float = 0.2
+    scale: float = 1.3
+    elastic_px: float = 6.0
     combine: bool = False
     both_images: bool = True
     brightness: float = 0.2
@@ -95,11 +96,18 @@ class Warp:
     def from_source(self, points: Tensor, steps: int = 30) -> Tensor:
         """Source slice -> made image, px [B, N, 2]; fixed-point iteration."""
         inverse = torch.linalg.inv(self.matrix).transpose(1, 2)
-        target = (points - self.centre[:, None]) @ inverse
+        target: Tensor = (points - self.centre[:, None]) @ inverse
         xy = target
         for _ in range(steps):
             xy = target - self.displacement(xy)
         return xy + points.new_tensor(self.middle)
+
+
+def stack_warps(warps: Sequence[Warp]) -> Warp:
+    """Batches of warps of images of one size, as one batch."""
+    fields = ("centre", "matrix", "bump_centre", "bump_height", "bump_sigma")
+    stacked = {name: torch.cat([getattr(warp, name) for warp in warps]) for name in fields}
+    return Warp(**stacked, middle=warps[0].middle)
 
 
 def _uniform(shape: tuple[int, ...], limit: float, rng: torch.Generator) -> Tensor:

@@ -8,6 +8,8 @@ import csv
 from pathlib import Path
 
 from landmark_dir.weights import load_weights, save_weights
+from training.options import TrainOptions
+from training.record import last_start
 
 SHIPPED = Path(__file__).parents[1] / "landmark_dir" / "model_files"
 
@@ -15,7 +17,8 @@ CARD = """# `{name}`
 
 Weights of the `{network}` network, trained by this repository's own code from random numbers.
 
-- Command: `python -m training.train --config training/configs/{name}.toml -o runs/{name}`
+- Command: `python -m training.train --config training/configs/{name}.toml --pack packs/ct --steps {steps} -o runs/{name}`,
+  with the pack of `training.prepare` (docs/training.md)
 - Config: the one in the repository; {step} of {steps} steps, {pairs} image pairs
 - Device and time: {device}, {hours:.1f} h{note}
 - Tensors' SHA-256: `{sha256}`
@@ -30,7 +33,7 @@ inverse consistent with landmark probability above 0.5; errors are continuous, i
 | {matches:.0f} | {median_px:.2f} | {within_2px:.1%} | {beyond_16px:.2%} | {correct:.0f} |
 
 These patients chose the checkpoint, so this is a validation figure, not a test figure.
-
+{tables}
 ## Data
 
 33 CT volumes of 32 patients (thorax, abdomen, pelvis, groin) and 95 single slices of 54 patients,
@@ -53,26 +56,40 @@ shorter than the seed paper's 28 GPU hours. For research; not a medical device.
 """
 
 
-def export(run: Path, name: str, device: str, steps: int, batch: int, note: str = "") -> Path:
-    """Copy the best weights of a training run into the package, with a model card."""
+def export(
+    run: Path, name: str, device: str, note: str = "", evaluation: Path | None = None
+) -> Path:
+    """Copy the best weights of a training run into the package, with a model card.
+
+    Parameters
+    ----------
+    device : str
+        What it was trained on, in words.
+    note : str
+        How the run differed from the command.
+    evaluation : Path, optional
+        A folder of `training.evaluate` with these weights; its tables go into the card.
+    """
     loaded = load_weights(run / "best.safetensors", fold=False)
     step = int(loaded.metadata["step"])
     with (run / "log.csv").open(newline="") as stream:
         row = next(r for r in csv.DictReader(stream) if int(r["step"]) == step)
-    numbers = {key: float(value) for key, value in row.items()}
+    numbers = {key: float(value) for key, value in row.items() if value}
+    options = TrainOptions.read(run / "config.toml")
     path = SHIPPED / f"{name}.safetensors"
-    save_weights(loaded.network, path, {"step": str(step)})
+    save_weights(loaded.network, path, {"step": str(step), "value": loaded.metadata["value"]})
     card = CARD.format(
         **{k: numbers[k] for k in ("matches", "median_px", "within_2px", "beyond_16px", "correct")},
         name=name,
         network=loaded.metadata["network"],
         step=step,
-        steps=steps,
-        pairs=step * batch,
+        steps=last_start(run)["steps"],
+        pairs=step * options.batch,
         device=device,
         note=f"\n- Note: {note}" if note else "",
         hours=numbers["seconds"] / 3600,
         sha256=loaded.sha256,
+        tables=f"\n{(evaluation / 'table.md').read_text().strip()}\n" if evaluation else "",
     )
     path.with_suffix(".md").write_text(card)
     return path
@@ -80,16 +97,14 @@ def export(run: Path, name: str, device: str, steps: int, batch: int, note: str 
 
 def main() -> None:
     """Command line."""
-    from training.train import TrainOptions  # only for the numbers of the card
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--device", default="one CPU thread", help="what it was trained on")
     parser.add_argument("--note", default="", help="how the run differed from the command")
+    parser.add_argument("--evaluation", type=Path, help="folder of training.evaluate")
     args = parser.parse_args()
-    options = TrainOptions.read(args.run / "config.toml")
-    print(export(args.run, args.name, args.device, options.steps, options.batch, args.note))
+    print(export(args.run, args.name, args.device, args.note, args.evaluation))
 
 
 if __name__ == "__main__":

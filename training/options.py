@@ -1,0 +1,100 @@
+"""One training, as in `training/configs/*.toml`."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.augment import AugmentOptions
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The constants of a training; [paper] sec. 2.6 names most of them.
+
+    Attributes
+    ----------
+    network : str
+        A name out of `landmark_dir.network.NETWORKS`.
+    seed : int
+        Pair n of the training draws its random numbers from (seed, n) alone.
+    epochs : float
+        How often each training slice is seen.
+    batch : int
+        Pairs a step, over all processes.
+    crop_px : int
+        Side of the square images, px of 1 mm.
+    keypoints : int
+        K, landmarks sampled per image.
+    cells : bool
+        Sample at most one landmark per 8 x 8 px cell (sec. 2.4); else the K best pixels.
+    valid_mask : bool
+        Ask matches to lie in the body (sec. 2.4).
+    match_px : float
+        thresh_pixels.
+    margin_pos, margin_neg : float
+        m_pos and m_neg.
+    hinge, cross_entropy : float
+        Factors of the two parts of eq. 3; 1 in the paper, 0 leaves a part out.
+    learning_rate, final_learning_rate : float
+        Adam's, at the start and, by a cosine, at the end.
+    weight_decay : float
+    mixed_precision : bool
+        Encode in bfloat16 where the device computes in it.
+    threshold : float
+        thresh_landmark, for validation.
+    border_px : int
+        Landmarks this close to the image's edge never match.
+    augment : AugmentOptions
+    """
+
+    network: str
+    seed: int
+    epochs: float
+    batch: int
+    crop_px: int
+    keypoints: int
+    cells: bool
+    valid_mask: bool
+    match_px: float
+    margin_pos: float
+    margin_neg: float
+    hinge: float
+    cross_entropy: float
+    learning_rate: float
+    final_learning_rate: float
+    weight_decay: float
+    mixed_precision: bool
+    threshold: float
+    border_px: int
+    augment: AugmentOptions
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainOptions":
+        """Read a config file.
+
+        Raises
+        ------
+        ValueError
+            If a key is unknown or missing, or the file is not TOML; the sentence names it.
+        """
+        try:
+            values = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path}: expected a TOML file, found {error}") from error
+        augment = values.pop("augment", {})
+        _check_keys(cls, {*values, "augment"}, str(path))
+        _check_keys(AugmentOptions, set(augment), f"{path}, [augment]")
+        return cls(**values, augment=AugmentOptions(**augment))
+
+    def steps(self, slices: int) -> int:
+        """How many steps `epochs` of so many slices take."""
+        return max(1, round(self.epochs * slices / self.batch))
+
+
+def _check_keys(kind: type, found: set[str], place: str) -> None:
+    known = {field.name for field in dataclasses.fields(kind)}
+    wrong = {"unknown": sorted(found - known), "missing": sorted(known - found)}
+    if any(wrong.values()):
+        what = "; ".join(f"{key} {', '.join(names)}" for key, names in wrong.items() if names)
+        raise ValueError(f"{place}: {what}; see training/configs/paper.toml for all keys")
