@@ -17,8 +17,8 @@ CARD = """# `{name}`
 
 Weights of the `{network}` network, trained by this repository's own code from random numbers.
 
-- Command: `python -m training.train --config training/configs/{name}.toml --pack packs/ct --steps {steps} -o runs/{name}`,
-  with the pack of `training.prepare` (docs/training.md)
+- Command: `python -m training.train --config training/configs/{name}.toml --pack packs/ct
+  --steps {steps} -o runs/{name}`, with the pack of `training.prepare` (docs/training.md)
 - Config: the one in the repository; {step} of {steps} steps, {pairs} image pairs
 - Device and time: {device}, {hours:.1f} h{note}
 - Tensors' SHA-256: `{sha256}`
