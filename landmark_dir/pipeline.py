@@ -18,7 +18,7 @@ from landmark_dir import rundir
 from landmark_dir.backends.transforms import store_transform
 from landmark_dir.errors import TooFewLandmarks
 from landmark_dir.geometry import Points
-from landmark_dir.inputs import Volume, given_points, load_inputs
+from landmark_dir.inputs import Inputs, Volume, given_points, load_inputs
 from landmark_dir.metrics import correlation, distances_mm, folding, summarise
 from landmark_dir.options import DEFAULTS, RegisterOptions
 from landmark_dir.points import PointPairs, write_csv, write_elastix_points, write_markups
@@ -259,10 +259,19 @@ def _metrics(
     return {
         "landmarks": len(pairs),
         "residual_mm": summarise(residual)._asdict() if len(pairs) else None,
-        "correlation": round(correlation(inputs.fixed, warped, inputs.fixed_body), 4),
-        "correlation_before": round(correlation(inputs.fixed, before, inputs.fixed_body), 4),
+        "correlation": round(_correlation(inputs, warped), 4),
+        "correlation_before": round(_correlation(inputs, before), 4),
         **folding(mapped, inputs.fixed, inputs.fixed_body)._asdict(),
     }
+
+
+def _correlation(inputs: Inputs, image: sitk.Image) -> float:
+    """Correlation with the fixed image in its body, where the moving image has data.
+
+    Beyond it stands its smallest value; a true voxel as dark as that is left out, too.
+    """
+    has_data = sitk.Cast(image, sitk.sitkFloat64) > inputs.outside_hu()
+    return correlation(inputs.fixed, image, sitk.And(inputs.fixed_body, has_data))
 
 
 def _run_json(stage: Stage, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -246,7 +246,7 @@ def _check_nifti_whole(path: Path, reader: sitk.ImageFileReader) -> None:
     expected = math.prod(sizes) * voxel_bytes + int(float(reader.GetMetaData("vox_offset")))
     if (found := _unpacked_bytes(path)) < expected:
         raise BadVolume(
-            f"{path}: cut short or damaged, expected {expected} bytes, found {found}; copy it again"
+            f"{path}: cut short or damaged, {found} of {expected} bytes can be read; copy it again"
         )
     if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
         _check_nifti_finite(path, kind, math.prod(sizes))

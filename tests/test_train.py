@@ -24,14 +24,16 @@ from training.options import TrainOptions
 from training.pack import CtSeries, Slice, read_pack, write_series
 from training.paper import training_step
 from training.processes import Team
+from training.record import open_folder
 from training.state import Run, State, learning_rate, new_state
 from training.timing import Stopwatch
-from training.train import take_step, train
+from training.train import command_line, open_run, take_step, train
 from training.validation import validate
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "training" / "configs" / "paper.toml"
 CPU = torch.device("cpu")
+START = {"starts": [{"steps": 4, "command": "python -m training.train", "pack": {"sha256": "0"}}]}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -182,14 +184,18 @@ def test_best_weights_survive_a_worse_report(run: Run, monkeypatch: pytest.Monke
 
 def test_weights_ship_with_their_card(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     train(run)
-    (run.folder / "run.json").write_text(json.dumps({"starts": [{"steps": 4}]}))
+    (run.folder / "run.json").write_text(json.dumps(START))
     (run.folder / "config.toml").write_text(CONFIG.read_text().replace("batch = 4", "batch = 2"))
     monkeypatch.setattr(exporting, "SHIPPED", run.folder.parent)
     path = exporting.export(run.folder, "mine", "one CPU thread")
+    with pytest.raises(ValueError, match="say --overwrite"):
+        exporting.export(run.folder, "mine", "one CPU thread")
     card = path.with_suffix(".md").read_text()
     assert load_weights(path).sha256 in card
     step = int(load_weights(path).metadata["step"])
     assert f"{2 * step} image pairs" in card
+    assert START["starts"][0]["command"] in card
+    assert "Say here which scans" in card
 
 
 def _pairs(slices: list[Slice], options: TrainOptions, count: int = 2):  # type: ignore[no-untyped-def]
@@ -261,6 +267,10 @@ def test_unknown_and_missing_keys_are_refused(tmp_path: Path) -> None:
     for changed, name in (
         (text.replace("crop_px", "crop"), "unknown crop; missing crop_px"),
         (text.replace("shear = 0.2\n", "sheer = 1\n"), "unknown sheer; missing shear"),
+        (text.replace("crop_px = 192", 'crop_px = "big"'), "crop_px must be int, found 'big'"),
+        (text.replace("crop_px = 192", "crop_px = 100"), "multiple of 16, found 100"),
+        (text.replace("batch = 4", "batch = 0"), "batch: expected more than 0, found 0"),
+        (text.replace('"paper"', '"papr"'), "expected one of paper, found 'papr'"),
     ):
         (tmp_path / "bad.toml").write_text(changed)
         with pytest.raises(ValueError, match=name):
@@ -306,8 +316,28 @@ def test_the_command_line_trains_and_says_what_is_wrong(
     assert start["code"]["commit"] != ""
     assert len(start["pack"]["sha256"]) == 16
     again = _call(module, "--config", config, "--pack", pack, "-o", out)
-    assert "go on with --resume" in again.communicate()[1]
-    assert again.returncode == 2
+    assert again.communicate()[1].startswith(f"error: {out}: holds a training; go on with --resume")
+    assert again.returncode == 1
+
+
+def test_no_kill_locks_a_run_folder(run: Run, config: Path, pack: Path) -> None:
+    folder = run.folder.parent / "new"
+    args = {"config": config, "pack": pack, "resume": False}
+    folder.mkdir()
+    (folder / "config.toml").write_text(config.read_text())  # killed before the first step
+    assert open_folder(folder, **args) == config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", _dies_at_call(1))
+        with pytest.raises(_Killed):
+            train(_in(run, "new"))
+    assert torch.load(folder / "last.pt", weights_only=True)["progress"][0] == 0
+
+
+def test_too_few_steps_are_refused(config: Path, pack: Path, tmp_path: Path) -> None:
+    args = ["--config", config, "--pack", pack, "-o", tmp_path / "no", "--steps", 0]
+    parsed = command_line().parse_args([str(arg) for arg in args])
+    with pytest.raises(ValueError, match="--steps: expected 1 or more, found 0"):
+        open_run(parsed, Team())
 
 
 @pytest.mark.slow

@@ -99,7 +99,8 @@ def evaluate(args: argparse.Namespace) -> str:
     chosen = testsets.choose_slices(slices, args.per_patient)
     if not chosen:
         raise LandmarkDirError(
-            f"{args.pack}: expected validation slices that show a body, found none"
+            f"{args.pack}: expected validation slices that show a body and have a neighbour 2 to"
+            " 5 mm away, as followup needs; found none"
         )
     runs = {kind: evaluate_set(kind, slices, chosen, matchers, args.seed) for kind in args.sets}
     if args.followup_slices:

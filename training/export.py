@@ -5,8 +5,10 @@ Copies the best weights of a training into the package and writes their model ca
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
+from landmark_dir.errors import LandmarkDirError
 from landmark_dir.weights import load_weights, save_weights
 from training.options import TrainOptions
 from training.record import last_start
@@ -17,16 +19,16 @@ CARD = """# `{name}`
 
 Weights of the `{network}` network, trained by this repository's own code from random numbers.
 
-- Command: `python -m training.train --config training/configs/{name}.toml --pack packs/ct
-  --steps {steps} -o runs/{name}`, with the pack of `training.prepare` (docs/training.md)
-- Config: the one in the repository; {step} of {steps} steps, {pairs} image pairs
+- Command: `{command}`
+- Config: {config}; {step} of {steps} steps, {pairs} image pairs
+- Pack (`training.prepare`): SHA-256 `{pack}`
 - Device and time: {device}, {hours:.1f} h{note}
 - Tensors' SHA-256: `{sha256}`
 
-## Measured on `ct/validation`
+## Measured on the pack's validation patients
 
 Pairs made as in training (both images warped and jittered), 320 x 320 px, seeds fixed; matches are
-inverse consistent with landmark probability above 0.5; errors are continuous, in px of 1 mm.
+inverse consistent, landmark probability above {threshold:g}; errors are continuous, in px of 1 mm.
 
 | matches (median) | median error | within 2 px | beyond 16 px | correct (within 2 px) a pair |
 |---|---|---|---|---|
@@ -34,30 +36,23 @@ inverse consistent with landmark probability above 0.5; errors are continuous, i
 
 These patients chose the checkpoint, so this is a validation figure, not a test figure.
 {tables}
-## Data
+{data}
+"""
+NO_DATA_CARD = """## Data
 
-33 CT volumes of 32 patients (thorax, abdomen, pelvis, groin) and 95 single slices of 54 patients,
-1 mm in-plane. Only the weights are distributed, never the data. Licences are stated as generally
-known and were not re-checked file by file.
-
-| collection | licence |
-|---|---|
-| OHIF viewer test data (juno) | MIT |
-| TCIA ACRIN-NSCLC-FDG-PET, ACRIN-FLT-Breast | CC BY 3.0 |
-| TCIA NLST, Colorectal-Liver-Metastases, CMB-CRC | CC BY 4.0 |
-| TCIA LIDC-IDRI, CPTAC-PDA, CPTAC-LSCC, Soft-tissue-Sarcoma, TCGA-LUAD | CC BY 3.0 |
-| COVID-CT-MD (Afshar et al., Sci Data 2021) | CC BY 4.0 |
-| TCIA RIDER, C4KC-KiTS, Lung-Fused-CT-Pathology, Lung-PET-CT-Dx | CC BY 3.0 / 4.0 |
-
-## Limits
-
-Trained on adults' CT in HU; head and neck were not among the data, nor was metal. Trained far
-shorter than the seed paper's 28 GPU hours. For research; not a medical device.
+Say here which scans the pack holds, under which licence, and what the weights are not for.
 """
 
 
 def export(
-    run: Path, name: str, device: str, note: str = "", evaluation: Path | None = None
+    run: Path,
+    name: str,
+    device: str,
+    *,
+    note: str = "",
+    evaluation: Path | None = None,
+    data_card: Path | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Copy the best weights of a training run into the package, with a model card.
 
@@ -69,26 +64,45 @@ def export(
         How the run differed from the command.
     evaluation : Path, optional
         A folder of `training.evaluate` with these weights; its tables go into the card.
+    data_card : Path, optional
+        Markdown on the data, their licences, and limits.
+    overwrite : bool
+        Replace weights of that name.
+
+    Raises
+    ------
+    ValueError
+        If there are weights of that name already.
+    BadWeights
+        If the run has none yet.
     """
+    path = SHIPPED / f"{name}.safetensors"
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path}: exists; name the weights otherwise or say --overwrite")
     loaded = load_weights(run / "best.safetensors", fold=False)
     step = int(loaded.metadata["step"])
     with (run / "log.csv").open(newline="") as stream:
         row = next(r for r in csv.DictReader(stream) if int(r["step"]) == step)
     numbers = {key: float(value) for key, value in row.items() if value}
     options = TrainOptions.read(run / "config.toml")
-    path = SHIPPED / f"{name}.safetensors"
+    start = last_start(run)
     save_weights(loaded.network, path, {"step": str(step), "value": loaded.metadata["value"]})
     card = CARD.format(
         **{k: numbers[k] for k in ("matches", "median_px", "within_2px", "beyond_16px", "correct")},
         name=name,
         network=loaded.metadata["network"],
         step=step,
-        steps=last_start(run)["steps"],
+        command=start["command"],
+        config=f"`network = {options.network!r}`, in the run's config.toml",
+        pack=start["pack"]["sha256"],
+        threshold=options.threshold,
+        steps=start["steps"],
         pairs=step * options.batch,
         device=device,
         note=f"\n- Note: {note}" if note else "",
         hours=numbers["seconds"] / 3600,
         sha256=loaded.sha256,
+        data=(data_card.read_text() if data_card else NO_DATA_CARD).strip(),
         tables=f"\n{(evaluation / 'table.md').read_text().strip()}\n" if evaluation else "",
     )
     path.with_suffix(".md").write_text(card)
@@ -103,8 +117,13 @@ def main() -> None:
     parser.add_argument("--device", default="one CPU thread", help="what it was trained on")
     parser.add_argument("--note", default="", help="how the run differed from the command")
     parser.add_argument("--evaluation", type=Path, help="folder of training.evaluate")
-    args = parser.parse_args()
-    print(export(args.run, args.name, args.device, args.note, args.evaluation))
+    parser.add_argument("--data-card", type=Path, help="Markdown on data, licences and limits")
+    parser.add_argument("--overwrite", action="store_true")
+    args = vars(parser.parse_args())
+    try:
+        print(export(args.pop("run"), args.pop("name"), args.pop("device"), **args))
+    except (LandmarkDirError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 import dataclasses
 import tomllib
+import typing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from landmark_dir.network import NETWORKS, STRIDE
 from training.augment import AugmentOptions
 
 
@@ -85,7 +88,19 @@ class TrainOptions:
         augment = values.pop("augment", {})
         _check_keys(cls, {*values, "augment"}, str(path))
         _check_keys(AugmentOptions, set(augment), f"{path}, [augment]")
+        _check_types(cls, values, str(path))
+        _check_types(AugmentOptions, augment, f"{path}, [augment]")
         return cls(**values, augment=AugmentOptions(**augment))
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            known = ", ".join(NETWORKS)
+            raise ValueError(f"network: expected one of {known}, found {self.network!r}")
+        if self.crop_px < STRIDE or self.crop_px % STRIDE:
+            raise ValueError(f"crop_px: expected a multiple of {STRIDE}, found {self.crop_px}")
+        for name in ("epochs", "batch", "keypoints", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: expected more than 0, found {getattr(self, name)}")
 
     def steps(self, slices: int) -> int:
         """How many steps `epochs` of so many slices take."""
@@ -98,3 +113,13 @@ def _check_keys(kind: type, found: set[str], place: str) -> None:
     if any(wrong.values()):
         what = "; ".join(f"{key} {', '.join(names)}" for key, names in wrong.items() if names)
         raise ValueError(f"{place}: {what}; see training/configs/paper.toml for all keys")
+
+
+def _check_types(kind: type, values: dict[str, Any], place: str) -> None:
+    for name, wanted in typing.get_type_hints(kind).items():
+        if name not in values:
+            continue
+        # a whole number is a fine float; True is no number
+        fits = (float, int) if wanted is float else (wanted,)
+        if type(values[name]) not in fits:
+            raise ValueError(f"{place}: {name} must be {wanted.__name__}, found {values[name]!r}")

@@ -16,6 +16,7 @@ beside its old self: make a new pack then.
 import argparse
 import multiprocessing
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -236,6 +237,10 @@ def main() -> None:
     if args.jobs < 1:
         parser.error(f"--jobs must be 1 or more, found {args.jobs}")
     try:
+        re.compile(args.patient_pattern or "")
+    except re.error as error:
+        parser.error(f"--patient-pattern: expected a regular expression, found {error}")
+    try:
         sys.exit(_run(args))
     except (LandmarkDirError, ValueError) as error:
         sys.exit(f"error: {error}")
@@ -244,6 +249,9 @@ def main() -> None:
 def _run(args: argparse.Namespace) -> int:
     training, skipped = find_sources(args.sources, args.patient_pattern)
     validation, more = find_sources(args.validation, args.patient_pattern)
+    if not training and not validation:
+        reasons = "".join(f"\n  {place}: {why}" for place, why in (skipped | more).items())
+        raise BadPack(f"{', '.join(map(str, args.sources))}: no CT series found{reasons}")
     bad = prepare(
         training,
         validation,
@@ -254,6 +262,12 @@ def _run(args: argparse.Namespace) -> int:
         jobs=args.jobs,
     )
     print(f"{args.out}  {pack_hash(args.out)}\n{table(args.out)}")
+    if {entry.split for entry in list_series(args.out)} == {"training"}:
+        print(
+            "no patient is held out for validation, which training needs; add patients, or name"
+            " some with --validation",
+            file=sys.stderr,
+        )
     left_out = skipped | more | bad
     if left_out:
         print(f"left out {len(left_out)} series:", file=sys.stderr)

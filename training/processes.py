@@ -5,11 +5,11 @@ batch and gradients are averaged, so the loss curve is that of one process, with
 """
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 class Team:
@@ -96,6 +96,22 @@ class Team:
                     module.__class__ = _SharedBatchNorm
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; so is its gradient."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
 class _SharedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation over all processes; torch's own does this on CUDA only."""
 
@@ -105,7 +121,7 @@ class _SharedBatchNorm(nn.BatchNorm2d):
         values = x.float()
         sums = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
         count = values.numel() // values.shape[1] * dist.get_world_size()
-        mean, mean_square = all_reduce(sums) / count  # type: ignore[no-untyped-call]
+        mean, mean_square = _Sum.apply(sums) / count  # type: ignore[no-untyped-call]
         variance = (mean_square - mean.square()).clamp(min=0)
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight / (variance + self.eps).sqrt()

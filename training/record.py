@@ -4,7 +4,9 @@ import csv
 import json
 import math
 import platform
+import shlex
 import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -89,16 +91,18 @@ def open_folder(folder: Path, config: Path | None, pack: Path, *, resume: bool) 
     ValueError
         If the folder holds another training, or none to resume, or config or pack have changed.
     """
-    kept = folder / "config.toml"
+    kept, last = folder / "config.toml", folder / "last.pt"
     if not resume:
-        if kept.exists():
+        if last.exists():
             raise ValueError(
                 f"{folder}: holds a training; go on with --resume or name another folder"
             )
         if config is None:
             raise ValueError("--config: a new training needs one, training/configs/paper.toml say")
+        if not config.is_file():
+            raise ValueError(f"{config}: no such config file; see training/configs")
         return config
-    if not (folder / "last.pt").exists():
+    if not last.exists():
         raise ValueError(f"{folder}: no last.pt to resume from; start without --resume")
     if config is not None and config.read_text() != kept.read_text():
         raise ValueError(
@@ -120,12 +124,12 @@ def last_start(folder: Path) -> dict[str, Any]:
     return starts[-1]
 
 
-def write_start(run: Run, config: str, pack: Path) -> None:
-    """Write `config.toml` and this start's entry of `run.json`."""
+def write_start(run: Run, config: str, pack: Path, *, resume: bool) -> None:
+    """Write `config.toml` and this start's entry of `run.json`, which a new training begins."""
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "config.toml").write_text(config)
     path = run.folder / "run.json"
-    starts = json.loads(path.read_text())["starts"] if path.exists() else []
+    starts = json.loads(path.read_text())["starts"] if resume else []
     starts.append(_describe_start(run, pack))
     path.write_text(json.dumps({"starts": starts}, indent=2) + "\n")
 
@@ -134,6 +138,7 @@ def _describe_start(run: Run, pack: Path) -> dict[str, Any]:
     """What a start of a training depends on, for `run.json`."""
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", "training.train", *sys.argv[1:]]),
         "steps": run.steps,
         "code": {"version": __version__, "commit": _commit()},
         "pack": {"sha256": pack_hash(pack), "slices": len(run.slices), "held_out": len(run.held)},

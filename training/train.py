@@ -12,6 +12,7 @@ processes see what one would.
 
 import argparse
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -52,12 +53,20 @@ def take_step(state: State, run: Run, watch: Stopwatch) -> Step:
     return step
 
 
-def train(run: Run, *, resume: bool = False) -> None:
-    """Train until `run.steps` or `run.minutes` are reached; validate every `run.every` minutes."""
+def train(run: Run, *, resume: bool = False) -> int:
+    """Train until `run.steps` or `run.minutes` are reached; validate every `run.every` minutes.
+
+    Returns
+    -------
+    int
+        The step that was reached.
+    """
     state = new_state(run.options, run.team)
     if resume:
         state.load(run.folder / "last.pt")
         state.best = max(state.best, best_value(run.folder))
+    elif run.team.leads:
+        state.save(run.folder / "last.pt")  # from here on a kill can be resumed
     log = Log(run, state.step) if run.team.leads else None
     started = shown = time.monotonic()
     seconds_before = state.seconds
@@ -80,9 +89,11 @@ def train(run: Run, *, resume: bool = False) -> None:
             log.advance(recent)
     if log is not None:
         log.close()
+    return state.step
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """What `main` understands."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -105,32 +116,39 @@ def open_run(args: argparse.Namespace, team: Team) -> Run:
     ValueError, BadPack
         If the config, the pack or the run folder cannot be used.
     """
+    if args.steps is not None and args.steps < 1:
+        raise ValueError(f"--steps: expected 1 or more, found {args.steps}")
     config = open_folder(args.out, args.config, args.pack, resume=args.resume)
     text, options = config.read_text(), TrainOptions.read(config)
     team.share(options.batch)
     slices, held = (read_pack(args.pack, split) for split in ("training", "validation"))
-    steps = args.steps or (
-        last_start(args.out)["steps"] if args.resume else options.steps(len(slices))
-    )
+    steps = args.steps
+    if steps is None:
+        steps = last_start(args.out)["steps"] if args.resume else options.steps(len(slices))
     slices = [on_device(part, team.device) for part in slices]
     run = Run(args.out, options, steps, slices, held, args.minutes, args.every, team)
     team.wait()  # nobody looks at the folder any more
     if team.leads:
-        write_start(run, text, args.pack)
+        write_start(run, text, args.pack, resume=args.resume)
     return run
 
 
 def main() -> None:
     """Command line."""
-    parser = _parser()
-    args = parser.parse_args()
+    args = command_line().parse_args()
     torch.set_num_threads(args.threads)
     team = Team.join()
     try:
         run = open_run(args, team)
     except (LandmarkDirError, ValueError, OSError) as error:
-        parser.error(str(error))
-    train(run, resume=args.resume)
+        sys.exit(f"error: {error}" if team.leads else 1)
+    try:
+        done = train(run, resume=args.resume)
+    except KeyboardInterrupt:
+        again = f"python -m training.train --pack {args.pack} -o {args.out} --resume"
+        sys.exit(f"stopped; go on with: {again}")
+    if team.leads:
+        print(f"{args.out}: at step {done} of {run.steps}")
     team.leave()
 
 
