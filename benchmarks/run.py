@@ -4,9 +4,10 @@ import datetime
 import tempfile
 from pathlib import Path
 
-from benchmarks import kernels, landmark_weight, lung, network
+from benchmarks import kernels, landmark_weight, lung, network, training
 from benchmarks.common import data_folder, machine
 from landmark_dir.compare import demo
+from training import evaluate, prepare
 
 
 def main() -> None:
@@ -26,6 +27,22 @@ def main() -> None:
     kernels.main()
     print("\n## The weight of the landmarks\n\n`python -m benchmarks.landmark_weight`\n")
     landmark_weight.main()
+    with tempfile.TemporaryDirectory() as scratch:
+        learn(data_folder(), Path(scratch))
+
+
+def learn(data: Path, scratch: Path) -> None:
+    """Pack the data, time a training step, and measure the shipped network against SIFT."""
+    pack, ct = str(scratch / "pack"), data / "ct"
+    print("\n## The pack\n")
+    sources = [str(ct / "training"), str(ct / "slices"), "--validation", str(ct / "validation")]
+    prepare.main([*sources, "--patient-pattern", "(.+?)(?:-[ab])?$", "-o", pack, "--step-hu", "8"])
+    print("\n## Where the time of a training step goes\n")
+    training.main([pack])
+    print("\n## Matching, on slices of validation patients\n")
+    slices = data / "pairs" / "followup-slices" / "covid-ny-sbu.npz"
+    options = ["--pack", pack, "--followup-slices", str(slices), "-o", str(scratch / "evaluation")]
+    evaluate.main(options)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ One thread, two threads, and CUDA where there is one, each in turn, on the paper
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,12 +32,12 @@ def measure(run: Run, steps: int) -> Stopwatch:
     return watch
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, milliseconds a step."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pack", type=Path)
     parser.add_argument("--steps", type=int, default=20)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     options = TrainOptions.read(CONFIG)
     slices = read_pack(args.pack, "training")
     watches = {}

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +43,12 @@ def data(ct: sitk.Image, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
+def run(*words: object) -> object:
     """Run the command line; return what it exits with."""
-    monkeypatch.setattr(sys, "argv", ["prepare", *map(str, words)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    return left.value.code
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as left:
+        return left.code
 
 
 def write_dicom(image: sitk.Image, folder: Path, series: str, modality: str = "CT") -> None:
@@ -80,10 +79,10 @@ def write_dicom(image: sitk.Image, folder: Path, series: str, modality: str = "C
 
 
 def test_a_folder_becomes_a_pack(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [data, "-o", tmp_path / "pack", "--patient-pattern", "([a-z]+)(-.)?$", "--jobs", 1]
-    assert run(monkeypatch, *words) == 0
+    assert run(*words) == 0
     shown = capsys.readouterr().out
     entries = list_series(tmp_path / "pack")
     assert {entry.patient: 0 for entry in entries} == {"anna": 0, "bert": 0}
@@ -133,14 +132,14 @@ def test_a_packed_series_is_not_made_again(
 
     monkeypatch.setattr(preparing, "read_slices", counted)
     words = [data, "-o", tmp_path / "pack", "--jobs", 1]
-    assert run(monkeypatch, data / "anna-a.nii.gz", *words[1:]) == 0
-    assert run(monkeypatch, *words) == 0
+    assert run(data / "anna-a.nii.gz", *words[1:]) == 0
+    assert run(*words) == 0
     before = pack_hash(tmp_path / "pack")
-    assert run(monkeypatch, *words) == 0
+    assert run(*words) == 0
     assert [source.name for source in made] == ["anna-a", "anna-b", "bert"]
     assert pack_hash(tmp_path / "pack") == before
-    assert "made with step_hu 20, now 16" in str(run(monkeypatch, *words, "--step-hu", 16))
-    assert "a step of 4 HU needs" in str(run(monkeypatch, *words, "--step-hu", 4))
+    assert "made with step_hu 20, now 16" in str(run(*words, "--step-hu", 16))
+    assert "a step of 4 HU needs" in str(run(*words, "--step-hu", 4))
 
 
 def test_a_process_makes_the_same_pack(data: Path, tmp_path: Path) -> None:
@@ -154,14 +153,13 @@ def test_what_cannot_be_packed_is_listed(
     data: Path,
     ct: sitk.Image,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (data / "cut.nii.gz").write_bytes((data / "anna-a.nii.gz").read_bytes()[:5000])
     write_volume(sitk.Cast(ct > 0, sitk.sitkInt16), data / "labels.nii.gz")
     write_volume(ct[:12, :12], data / "small.nii.gz")
     os.link(data / "anna-a.nii.gz", data / "deep" / "anna-a.nii.gz")
-    assert run(monkeypatch, data, "-o", tmp_path / "pack", "--jobs", 1) == 0
+    assert run(data, "-o", tmp_path / "pack", "--jobs", 1) == 0
     said = capsys.readouterr().err
     assert "left out 4 series:" in said
     for reason in (
@@ -172,7 +170,7 @@ def test_what_cannot_be_packed_is_listed(
     ):
         assert re.search(reason, said)
     assert len(list_series(tmp_path / "pack")) == 3
-    assert run(monkeypatch, data / "cut.nii.gz", "-o", tmp_path / "none", "--jobs", 1) == 1
+    assert run(data / "cut.nii.gz", "-o", tmp_path / "none", "--jobs", 1) == 1
 
 
 def test_arrays_of_an_npz(ct: sitk.Image, tmp_path: Path) -> None:
@@ -190,7 +188,6 @@ def test_arrays_of_an_npz(ct: sitk.Image, tmp_path: Path) -> None:
 def test_dicom_series_at_any_depth_and_nobody_named(
     ct: sitk.Image,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = tmp_path / "data" / "Doe Jane" / "study"
@@ -201,7 +198,7 @@ def test_dicom_series_at_any_depth_and_nobody_named(
     write_dicom(ct, study / "mr", f"{UID}.33", "MR")
     write_dicom(ct[:, :, :2], study / "scout", f"{UID}.44")
     out = tmp_path / "pack"
-    assert run(monkeypatch, tmp_path / "data", "-o", out, "--jobs", 1) == 0
+    assert run(tmp_path / "data", "-o", out, "--jobs", 1) == 0
     said = capsys.readouterr().err
     assert "modality MR, not CT" in said
     assert "x 2 voxels, expected at least 4" in said
@@ -241,3 +238,14 @@ def test_two_real_volumes(data_dir: Path, tmp_path: Path) -> None:
     assert p95 <= STEP_HU
     size_bytes = sum(entry.size_bytes for entry in list_series(tmp_path / "pack"))
     assert size_bytes < 0.6 * sum(source.data.stat().st_size for source in training + validation)  # type: ignore[union-attr]
+
+
+def test_a_source_without_ct_and_a_bad_pattern_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    said = run(tmp_path / "empty", "-o", tmp_path / "pack")
+    assert said == f"error: {tmp_path / 'empty'}: no CT series found"
+    assert not (tmp_path / "pack").exists()
+    assert run(tmp_path, "-o", tmp_path / "pack", "--patient-pattern", "(case") == 2
+    assert "--patient-pattern: expected a regular expression" in capsys.readouterr().err

@@ -19,7 +19,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -206,8 +206,8 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; the exit status, 1 where nothing could be packed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -231,7 +231,7 @@ def main() -> None:
     )
     parser.add_argument("--step-hu", type=int, default=STEP_HU, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not 0 <= args.validation_share < 1:
         parser.error(f"--validation-share must be 0..1, found {args.validation_share:g}")
     if args.jobs < 1:
@@ -241,7 +241,7 @@ def main() -> None:
     except re.error as error:
         parser.error(f"--patient-pattern: expected a regular expression, found {error}")
     try:
-        sys.exit(_run(args))
+        return _run(args)
     except (LandmarkDirError, ValueError) as error:
         sys.exit(f"error: {error}")
 
@@ -278,4 +278,4 @@ def _run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
