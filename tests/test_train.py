@@ -187,7 +187,8 @@ def test_weights_ship_with_their_card(run: Run, monkeypatch: pytest.MonkeyPatch)
     (run.folder / "run.json").write_text(json.dumps(START))
     (run.folder / "config.toml").write_text(CONFIG.read_text().replace("batch = 4", "batch = 2"))
     monkeypatch.setattr(exporting, "SHIPPED", run.folder.parent)
-    path = exporting.export(run.folder, "mine", "one CPU thread")
+    (run.folder.parent / "table.md").write_text("# Matching\n\n## Beside table 1\n")
+    path = exporting.export(run.folder, "mine", "one CPU thread", evaluation=run.folder.parent)
     with pytest.raises(ValueError, match="say --overwrite"):
         exporting.export(run.folder, "mine", "one CPU thread")
     card = path.with_suffix(".md").read_text()
@@ -196,6 +197,7 @@ def test_weights_ship_with_their_card(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert f"{2 * step} image pairs" in card
     assert START["starts"][0]["command"] in card
     assert "Say here which scans" in card
+    assert "\n## Matching\n\n### Beside table 1\n" in card
 
 
 def _pairs(slices: list[Slice], options: TrainOptions, count: int = 2):  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ Copies the best weights of a training into the package and writes their model ca
 
 import argparse
 import csv
+import re
 import sys
 from pathlib import Path
 
@@ -103,10 +104,16 @@ def export(
         hours=numbers["seconds"] / 3600,
         sha256=loaded.sha256,
         data=(data_card.read_text() if data_card else NO_DATA_CARD).strip(),
-        tables=f"\n{(evaluation / 'table.md').read_text().strip()}\n" if evaluation else "",
+        tables=_below(evaluation / "table.md") if evaluation else "",
     )
     path.with_suffix(".md").write_text(card)
     return path
+
+
+def _below(table: Path) -> str:
+    """Return a page of Markdown with its headings one level down."""
+    text = re.sub(r"^#", "##", table.read_text().strip(), flags=re.MULTILINE)
+    return f"\n{text}\n"
 
 
 def main() -> None:
