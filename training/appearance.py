@@ -113,5 +113,6 @@ def change_kernel(hu: Hu, rng: np.random.Generator) -> Hu:
 
 def add_noise(hu: Hu, rng: np.random.Generator) -> Hu:
     """White noise, smoothed a little."""
-    noise = ndimage.gaussian_filter(rng.standard_normal(hu.shape, np.float32), NOISE_SIGMA_MM)
+    white = rng.standard_normal(hu.shape, np.float32)
+    noise: Hu = ndimage.gaussian_filter(white, NOISE_SIGMA_MM)
     return hu + noise * np.float32(rng.uniform(*NOISE_HU) / noise.std())
