@@ -30,11 +30,11 @@ lint: setup
 	$(BIN)/codespell
 
 test-unit: setup
-	$(BIN)/python -m pytest -m "not engine and not data and not slow and not gpu"
+	$(BIN)/python -m pytest -m "not engine and not data and not training and not slow and not gpu"
 
 test: lint .venv-simpleelastix/ready test-unit
 	LANDMARK_DIR_SIMPLEELASTIX_PYTHON=$(CURDIR)/$(SE_PYTHON) \
-	  $(BIN)/python -m pytest -m "(engine or data) and not slow and not gpu" --durations=10
+	  $(BIN)/python -m pytest -m "(engine or data or training) and not slow and not gpu" --durations=10
 
 test-slow: setup .venv-simpleelastix/ready
 	LANDMARK_DIR_SIMPLEELASTIX_PYTHON=$(CURDIR)/$(SE_PYTHON) $(BIN)/python -m pytest -m "slow and not gpu"

@@ -306,6 +306,7 @@ def _succeed(call: subprocess.Popen[str]) -> None:
     assert call.returncode == 0, output
 
 
+@pytest.mark.training
 def test_the_command_line_trains_and_says_what_is_wrong(
     config: Path, pack: Path, tmp_path: Path
 ) -> None:
@@ -358,6 +359,7 @@ def test_a_kill_at_any_moment_can_be_resumed(config: Path, pack: Path, tmp_path:
     assert all(torch.equal(want[key], got[key]) for key in want)
 
 
+@pytest.mark.training
 def test_two_processes_give_the_loss_curve_of_one(config: Path, pack: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     args = ("--config", config, "--pack", pack, "--steps", 6, "--every", 0)
