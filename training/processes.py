@@ -38,7 +38,8 @@ class Team:
         return self.rank == 0
 
     def leave(self) -> None:
-        """End the process group."""
+        """End the process group, all together: who is left alone in it is aborted."""
+        self.wait()
         if self.size > 1:
             dist.destroy_process_group()
 
