@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from landmark_dir import stages
 from landmark_dir.parameters import ParameterMap
@@ -27,6 +28,23 @@ def oblique_ct() -> sitk.Image:
     image.SetSpacing((1.5, 2.0, 4.0))
     image.SetOrigin((-120.0, 35.0, -410.0))
     return image
+
+
+@pytest.fixture(scope="session")
+def thick_ct() -> sitk.Image:
+    """A made patient, 300 x 240 mm, slices of 4 mm, oblique; int16."""
+    options = PhantomOptions(size_xyz=(100, 80, 4), spacing_mm=(3.0, 3.0, 4.0))
+    return sitk.Cast(make_phantom(options).fixed, sitk.sitkInt16)
+
+
+@pytest.fixture(scope="session")
+def tissue() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A slice, an ellipse of soft tissue with smooth texture, and its body."""
+    height, width = 290, 370
+    y, x = np.mgrid[:height, :width]
+    body = np.hypot((x / width - 0.5) / 0.43, (y / height - 0.5) / 0.44) < 1
+    texture = 50 + 20 * np.sin(x / 9) + 20 * np.cos(y / 11)
+    return np.where(body, texture, -1000).round().astype(np.float32), body
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,10 @@
 """What the second examination looks like: gas, contrast agent and noise of the right size."""
 
 import numpy as np
-import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from training.appearance import add_contrast_agent, add_gas, add_noise, soft_depth
-
-SHAPE = (290, 370)
-
-
-@pytest.fixture(scope="module")
-def tissue() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """A slice, an ellipse of soft tissue with smooth texture, and its body."""
-    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    body = np.hypot((x / SHAPE[1] - 0.5) / 0.43, (y / SHAPE[0] - 0.5) / 0.44) < 1
-    texture = 50 + 20 * np.sin(x / 9) + 20 * np.cos(y / 11)
-    return np.where(body, texture, -1000).round().astype(np.float32), body
 
 
 def test_gas_contrast_and_noise_are_of_the_right_size(

@@ -7,17 +7,6 @@ from numpy.typing import NDArray
 
 from training import motion
 
-SHAPE = (290, 370)
-
-
-@pytest.fixture(scope="module")
-def tissue() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """A slice, an ellipse of soft tissue with smooth texture, and its body."""
-    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    body = np.hypot((x / SHAPE[1] - 0.5) / 0.43, (y / SHAPE[0] - 0.5) / 0.44) < 1
-    texture = 50 + 20 * np.sin(x / 9) + 20 * np.cos(y / 11)
-    return np.where(body, texture, -1000).round().astype(np.float32), body
-
 
 def test_fillings_push_outward(
     tissue: tuple[NDArray[np.float32], NDArray[np.bool_]], monkeypatch: pytest.MonkeyPatch
@@ -28,7 +17,7 @@ def test_fillings_push_outward(
         bumps = motion.random_fillings(hu, body, np.random.default_rng(seed))
         if not len(bumps.sigma):
             continue
-        warp = motion._with(motion._still(SHAPE), bumps)
+        warp = motion._with(motion._still(body.shape), bumps)
         middle = bumps.centre.mean(0) + warp.middle
         on_ring = middle + 1.3 * bumps.sigma[0] * np.array([[1, 0], [0, 1], [-0.6, 0.8]])
         now = warp.from_source(torch.from_numpy(on_ring)[None])[0].numpy()

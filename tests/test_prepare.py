@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from landmark_dir.phantom import PhantomOptions, make_phantom
 from landmark_dir.volume import write_volume
 from training import prepare as preparing
 from training.pack import (
@@ -26,20 +25,13 @@ from training.sources import MIN_BODY_PX, Source, find_sources, read_slices
 UID = "1.2.826.0.1.3680043.2.1125.1"
 
 
-@pytest.fixture(scope="module")
-def ct() -> sitk.Image:
-    """A made patient, 300 x 240 mm, slices of 4 mm, oblique; int16."""
-    options = PhantomOptions(size_xyz=(100, 80, 4), spacing_mm=(3.0, 3.0, 4.0))
-    return sitk.Cast(make_phantom(options).fixed, sitk.sitkInt16)
-
-
 @pytest.fixture
-def data(ct: sitk.Image, tmp_path: Path) -> Path:
+def data(thick_ct: sitk.Image, tmp_path: Path) -> Path:
     """Volumes of two patients, in files and folders."""
     (tmp_path / "data" / "deep" / "er").mkdir(parents=True)
-    write_volume(ct, tmp_path / "data" / "anna-a.nii.gz")
-    write_volume(ct + 8, tmp_path / "data" / "deep" / "anna-b.mha")
-    write_volume(ct + 16, tmp_path / "data" / "deep" / "er" / "bert.nrrd")
+    write_volume(thick_ct, tmp_path / "data" / "anna-a.nii.gz")
+    write_volume(thick_ct + 8, tmp_path / "data" / "deep" / "anna-b.mha")
+    write_volume(thick_ct + 16, tmp_path / "data" / "deep" / "er" / "bert.nrrd")
     return tmp_path / "data"
 
 
@@ -151,13 +143,13 @@ def test_a_process_makes_the_same_pack(data: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_packed_is_listed(
     data: Path,
-    ct: sitk.Image,
+    thick_ct: sitk.Image,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (data / "cut.nii.gz").write_bytes((data / "anna-a.nii.gz").read_bytes()[:5000])
-    write_volume(sitk.Cast(ct > 0, sitk.sitkInt16), data / "labels.nii.gz")
-    write_volume(ct[:12, :12], data / "small.nii.gz")
+    write_volume(sitk.Cast(thick_ct > 0, sitk.sitkInt16), data / "labels.nii.gz")
+    write_volume(thick_ct[:12, :12], data / "small.nii.gz")
     os.link(data / "anna-a.nii.gz", data / "deep" / "anna-a.nii.gz")
     assert run(data, "-o", tmp_path / "pack", "--jobs", 1) == 0
     said = capsys.readouterr().err
@@ -173,8 +165,8 @@ def test_what_cannot_be_packed_is_listed(
     assert run(data / "cut.nii.gz", "-o", tmp_path / "none", "--jobs", 1) == 1
 
 
-def test_arrays_of_an_npz(ct: sitk.Image, tmp_path: Path) -> None:
-    plane = np.kron(sitk.GetArrayFromImage(ct)[2], np.ones((3, 3))).astype(np.int16)
+def test_arrays_of_an_npz(thick_ct: sitk.Image, tmp_path: Path) -> None:
+    plane = np.kron(sitk.GetArrayFromImage(thick_ct)[2], np.ones((3, 3))).astype(np.int16)
     bad = {"anna_002": plane[None], "anna_003": np.where(plane > 500, np.nan, plane)}
     np.savez(tmp_path / "some.npz", anna_000=plane, bert_x_001=plane.T, **bad)
     sources, _ = find_sources([tmp_path], None)
@@ -186,17 +178,17 @@ def test_arrays_of_an_npz(ct: sitk.Image, tmp_path: Path) -> None:
 
 
 def test_dicom_series_at_any_depth_and_nobody_named(
-    ct: sitk.Image,
+    thick_ct: sitk.Image,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = tmp_path / "data" / "Doe Jane" / "study"
     study.mkdir(parents=True)
     (study / "report.txt").write_text("Jane Doe is fine")
-    write_dicom(ct, study / "both", f"{UID}.11")
-    write_dicom(ct + 8, study / "both", f"{UID}.22")
-    write_dicom(ct, study / "mr", f"{UID}.33", "MR")
-    write_dicom(ct[:, :, :2], study / "scout", f"{UID}.44")
+    write_dicom(thick_ct, study / "both", f"{UID}.11")
+    write_dicom(thick_ct + 8, study / "both", f"{UID}.22")
+    write_dicom(thick_ct, study / "mr", f"{UID}.33", "MR")
+    write_dicom(thick_ct[:, :, :2], study / "scout", f"{UID}.44")
     out = tmp_path / "pack"
     assert run(tmp_path / "data", "-o", out, "--jobs", 1) == 0
     said = capsys.readouterr().err

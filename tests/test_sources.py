@@ -7,25 +7,17 @@ import pytest
 import SimpleITK as sitk
 from numpy.testing import assert_allclose
 
-from landmark_dir.phantom import PhantomOptions, make_phantom
 from landmark_dir.volume import write_volume
 from training.pack import STEP_HU, from_levels, to_levels
 from training.sources import MARGIN_PX, find_sources, read_slices, whole_hu
 
 
-@pytest.fixture(scope="module")
-def ct() -> sitk.Image:
-    """A made patient, 300 x 240 mm, slices of 4 mm, oblique; int16."""
-    options = PhantomOptions(size_xyz=(100, 80, 4), spacing_mm=(3.0, 3.0, 4.0))
-    return sitk.Cast(make_phantom(options).fixed, sitk.sitkInt16)
-
-
 @pytest.fixture
-def data(ct: sitk.Image, tmp_path: Path) -> Path:
+def data(thick_ct: sitk.Image, tmp_path: Path) -> Path:
     """Two volumes, one in a folder below."""
     (tmp_path / "data" / "deep").mkdir(parents=True)
-    write_volume(ct, tmp_path / "data" / "anna-a.nii.gz")
-    write_volume(ct + 8, tmp_path / "data" / "deep" / "anna-b.mha")
+    write_volume(thick_ct, tmp_path / "data" / "anna-a.nii.gz")
+    write_volume(thick_ct + 8, tmp_path / "data" / "deep" / "anna-b.mha")
     return tmp_path / "data"
 
 
@@ -42,15 +34,15 @@ def test_decoded_slices_differ_by_no_more_than_half_a_step(data: Path) -> None:
     assert columns[0] <= MARGIN_PX
 
 
-def test_thin_slices_are_averaged(ct: sitk.Image, tmp_path: Path) -> None:
-    thin = sitk.JoinSeries([ct[:, :, 1], ct[:, :, 1] + 10] * 4)
+def test_thin_slices_are_averaged(thick_ct: sitk.Image, tmp_path: Path) -> None:
+    thin = sitk.JoinSeries([thick_ct[:, :, 1], thick_ct[:, :, 1] + 10] * 4)
     thin.SetSpacing((3.0, 3.0, 1.0))
     write_volume(thin, tmp_path / "thin.nii.gz")
     (sources, _) = find_sources([tmp_path], None)
     series = read_slices(sources[0])
     assert series.z_mm == (0.0, 2.0, 4.0, 6.0)
     assert (series.hu[0] == series.hu[3]).all()
-    single = sitk.JoinSeries([ct[:, :, 1]] * 8)
+    single = sitk.JoinSeries([thick_ct[:, :, 1]] * 8)
     single.SetSpacing((3.0, 3.0, 2.0))
     write_volume(single, tmp_path / "single.nii.gz")
     other = read_slices(find_sources([tmp_path / "single.nii.gz"], None)[0][0])

@@ -49,11 +49,18 @@ def pair_row(result: PairResult) -> list[object]:
     return [result.set, result.matcher, result.pair, result.patient, *found]
 
 
-def write_results(folder: Path, runs: Mapping[str, SetRun], about: Mapping[str, Any]) -> None:
-    """Write all files, `evaluation.json` last: a folder without it is not finished."""
+def write_results(folder: Path, runs: Mapping[str, SetRun], about: Mapping[str, Any]) -> str:
+    """Write all files, `evaluation.json` last: a folder without it is not finished.
+
+    Returns
+    -------
+    str
+        The text of `table.md`.
+    """
+    text = report(runs)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").unlink(missing_ok=True)
-    (folder / "table.md").write_text(report(runs))
+    (folder / "table.md").write_text(text)
     with (folder / "pairs.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(
             [PAIR_COLUMNS, *(pair_row(r) for run in runs.values() for r in run.results)]
@@ -70,6 +77,7 @@ def write_results(folder: Path, runs: Mapping[str, SetRun], about: Mapping[str, 
         right = "agree" if kind == FOLLOWUP else f"within {CORRECT_MM:g} mm"
         write_figure_3(run.examples, right, folder / f"figure3-{kind}.png")
     write_json(folder / "evaluation.json", dict(about))
+    return text
 
 
 def _versions() -> dict[str, str | None]:
@@ -113,8 +121,7 @@ def evaluate(args: argparse.Namespace) -> str:
         "versions": _versions(),
         "machine": machine(),
     }
-    write_results(args.out, runs, about)
-    return report(runs)
+    return write_results(args.out, runs, about)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

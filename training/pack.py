@@ -232,14 +232,15 @@ def open_pack(folder: Path, settings: Mapping[str, Any]) -> list[Entry]:
         folder.mkdir(parents=True, exist_ok=True)
         _write_index(folder, settings, [])
         return []
-    found = _read_index(folder)["settings"]
+    index = _read_index(folder)
+    found = index["settings"]
     for key in sorted(found.keys() | settings.keys()):
         if found.get(key) != settings.get(key):
             raise BadPack(
                 f"{folder}: made with {key} {found.get(key)}, now {settings.get(key)} is asked for"
                 "; name a new folder or the same settings"
             )
-    return list_series(folder)
+    return _entries(index)
 
 
 def add_series(folder: Path, encoded: Encoded) -> None:
@@ -249,7 +250,7 @@ def add_series(folder: Path, encoded: Encoded) -> None:
     is not listed is not read.
     """
     index = _read_index(folder)
-    entries = [entry for entry in list_series(folder) if entry.file != encoded.entry.file]
+    entries = [entry for entry in _entries(index) if entry.file != encoded.entry.file]
     _write_whole(folder / encoded.entry.file, encoded.content)
     _write_index(folder, index["settings"], [*entries, encoded.entry])
 
@@ -262,7 +263,11 @@ def list_series(folder: Path) -> list[Entry]:
     BadPack
         If the folder is not a pack.
     """
-    return [Entry(**entry) for entry in _read_index(folder)["series"]]
+    return _entries(_read_index(folder))
+
+
+def _entries(index: Mapping[str, Any]) -> list[Entry]:
+    return [Entry(**entry) for entry in index["series"]]
 
 
 def pack_hash(folder: Path) -> str:

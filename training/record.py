@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from landmark_dir import __version__
+from landmark_dir.rundir import write_json
 from landmark_dir.weights import load_weights, save_weights
 from training.pack import pack_hash
 from training.state import Run, State
@@ -109,11 +110,11 @@ def open_folder(folder: Path, config: Path | None, pack: Path, *, resume: bool) 
             f"{config}: differs from {kept}, which the training began with; leave --config out, "
             "or start a new run"
         )
-    began = last_start(folder)["pack"]["sha256"]
-    if pack_hash(pack) != began:
+    began, found = last_start(folder)["pack"]["sha256"], pack_hash(pack)
+    if found != began:
         raise ValueError(
             f"{pack}: expected the pack that the training began with ({began}), found "
-            f"{pack_hash(pack)}; resume with that one, or start a new run"
+            f"{found}; resume with that one, or start a new run"
         )
     return kept
 
@@ -131,7 +132,7 @@ def write_start(run: Run, config: str, pack: Path, *, resume: bool) -> None:
     path = run.folder / "run.json"
     starts = json.loads(path.read_text())["starts"] if resume else []
     starts.append(_describe_start(run, pack))
-    path.write_text(json.dumps({"starts": starts}, indent=2) + "\n")
+    write_json(path, {"starts": starts})
 
 
 def _describe_start(run: Run, pack: Path) -> dict[str, Any]:
