@@ -28,7 +28,7 @@ def test_resampled_voxels_stay_where_they_are(
     ramp = _ramp(oblique_ct)
     fine = resample_in_plane(ramp)
     assert_allclose(fine.GetSpacing(), (1.0, 1.0, spacing[2]))
-    want = sitk.GetArrayViewFromImage(_ramp(fine))[:, 2:-2, 2:-2]
+    want = sitk.GetArrayFromImage(_ramp(fine))[:, 2:-2, 2:-2]
     got = sitk.GetArrayViewFromImage(fine)[:, 2:-2, 2:-2]
     assert_allclose(got, want, atol=0.05)  # ramp units, about mm; borders are cut off
 
