@@ -1,6 +1,7 @@
 """Shared fixtures: small volumes in a geometry that proves something."""
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,20 @@ def tissue() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     body = np.hypot((x / width - 0.5) / 0.43, (y / height - 0.5) / 0.44) < 1
     texture = 50 + 20 * np.sin(x / 9) + 20 * np.cos(y / 11)
     return np.where(body, texture, -1000).round().astype(np.float32), body
+
+
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """Let children hear signals that are ignored here, and so by them: under nohup, or with `&`."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        is_ctrl_c = number == signal.SIGINT
+        signal.signal(number, signal.default_int_handler if is_ctrl_c else signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)

@@ -445,6 +445,7 @@ def group_members(group: int) -> list[str]:
 
 
 @pytest.mark.engine
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.skipif(os.name != "posix", reason="signals and process groups of POSIX")
 def test_ctrl_c_ends_parent_and_child(engine: Engine, pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text(format_map(small_parameters(100_000)))

@@ -440,10 +440,9 @@ def engines_of(folder: Path) -> list[str]:
 
 @pytest.mark.engine
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_killed_half_way_nothing_looks_finished(name: str, case_files: Path, out: Path) -> None:
-    if name != "SIGKILL" and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
-        pytest.skip(f"{name} is ignored here, by nohup perhaps, and so by all children")
     images = [str(case_files / f"{side}.nii.gz") for side in ("fixed", "moving")]
     options = [*ALONE, "--no-affine", "-o", str(out)]
     with subprocess.Popen(
