@@ -4,16 +4,18 @@ All work on pairs whose global motion is gone (moving points in pre-aligned spac
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from landmark_dir.motion import local_motion, nearest
 from landmark_dir.points import PointPairs
 
-CHUNK = 8192  # pairs fitted at once; bounds the memory
-REWEIGHTINGS = 3  # of the robust fit
-RIDGE = 1e-5  # keeps the fit of coplanar or too few neighbours solvable
+Coordinates: TypeAlias = NDArray[np.float64]  # [N, D], D = 2 or 3, mm
+Rows: TypeAlias = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class OutlierOptions:
         Residuals below this are never outliers, mm.
     rounds : int
         Most repetitions of the affine test.
+    links : int
+        Nearest pairs that a pair may hang together with.
+    strain : float
+        Largest difference of displacements within one piece of tissue, mm per mm of distance.
+    part_share : float
+        Least share of all pairs that a piece must hold to be believed.
+    bend_mm : float
+        How far the motion bends away from the affine fit to a pair's neighbours, mm.
     """
 
     neighbours: int = 24
@@ -39,6 +49,10 @@ class OutlierOptions:
     factor: float = 3.0
     floor_mm: float = 2.0
     rounds: int = 8
+    links: int = 8
+    strain: float = 0.5
+    part_share: float = 0.05
+    bend_mm: float = 0.3
 
     def __post_init__(self) -> None:
         if self.neighbours < 5:
@@ -51,84 +65,88 @@ DEFAULTS = OutlierOptions()
 
 
 def reject_outliers(pairs: PointPairs, options: OutlierOptions = DEFAULTS) -> PointPairs:
-    """Keep the pairs whose displacement follows that of their neighbours.
+    """Keep the pairs whose displacement follows that of their neighbours; see `agreeing`."""
+    return pairs.select(agreeing(pairs.fixed, pairs.moving, options))
+
+
+def agreeing(fixed: Coordinates, moving: Coordinates, options: OutlierOptions = DEFAULTS) -> Rows:
+    """Rows of the points [N, D] whose displacement follows that of their neighbours.
 
     First against the median displacement of the neighbours, which stands up to many outliers;
-    then against their affine motion, repeated until nothing more falls out. Fewer pairs than
-    neighbours cannot be judged and come back empty.
+    then against their affine motion, repeated until nothing more falls out; last, clusters that
+    would have torn off their surroundings go. Fewer pairs than neighbours cannot be judged: none
+    of them is kept.
     """
-    pairs = pairs.select(_median_residual(pairs, options.neighbours) <= options.coarse_mm)
+    rows = np.arange(len(fixed))
+    rows = rows[_median_residual(fixed, moving, options.neighbours) <= options.coarse_mm]
     for _ in range(options.rounds):
-        if len(pairs) <= options.neighbours:
-            return PointPairs.empty()
-        residual = _affine_residual(pairs, options.neighbours)
+        if len(rows) <= options.neighbours:
+            return rows[:0]
+        residual = _affine_residual(fixed[rows], moving[rows], options.neighbours)
         keep = residual <= max(options.floor_mm, options.factor * float(np.median(residual)))
-        pairs = pairs.select(keep)
+        rows = rows[keep]
         if keep.all():
             break
-    return pairs
+    rows = rows[_in_large_part(fixed[rows], moving[rows], options)]
+    return rows if len(rows) > options.neighbours else rows[:0]
 
 
-def _neighbours(fixed: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    """Rows [N, count] of the nearest other points."""
-    _, rows = cKDTree(fixed).query(fixed, k=count + 1)
-    return np.asarray(rows)[:, 1:]
-
-
-def _median_residual(pairs: PointPairs, count: int) -> NDArray[np.float64]:
-    if len(pairs) <= count:
-        return np.full(len(pairs), np.inf)
-    move = pairs.moving - pairs.fixed
-    typical = np.median(move[_neighbours(pairs.fixed, count)], axis=1)
+def _median_residual(fixed: Coordinates, moving: Coordinates, count: int) -> NDArray[np.float64]:
+    if len(fixed) <= count:
+        return np.full(len(fixed), np.inf)
+    move = moving - fixed
+    typical = np.median(move[nearest(fixed, count)], axis=1)
     return np.asarray(np.linalg.norm(move - typical, axis=1))
 
 
-def _affine_residual(pairs: PointPairs, count: int) -> NDArray[np.float64]:
+def _affine_residual(fixed: Coordinates, moving: Coordinates, count: int) -> NDArray[np.float64]:
     """Distance, mm, of each displacement from the motion of its neighbours; it takes no part."""
-    motion = _local_motion(pairs, _neighbours(pairs.fixed, count))
-    return np.asarray(np.linalg.norm(pairs.moving - pairs.fixed - motion, axis=1))
+    around = local_motion(fixed, fixed, moving, nearest(fixed, count))
+    return np.asarray(np.linalg.norm(moving - fixed - around.displacement, axis=1))
+
+
+def _in_large_part(
+    fixed: Coordinates, moving: Coordinates, options: OutlierOptions
+) -> NDArray[np.bool_]:
+    """Which pairs belong to a part of the body that moves together and is no small share of it.
+
+    Neighbours are linked where tissue would not tear between them. A cluster that agrees with
+    itself but jumped, such as a vertebra taken for the next one, is linked to nothing around it.
+    """
+    if len(fixed) < 2:
+        return np.ones(len(fixed), dtype=bool)
+    rows = nearest(fixed, min(options.links, len(fixed) - 1))
+    one, two = np.repeat(np.arange(len(fixed)), rows.shape[1]), rows.ravel()
+    apart = np.linalg.norm(fixed[one] - fixed[two], axis=1)
+    move = moving - fixed
+    jump = np.linalg.norm(move[one] - move[two], axis=1)
+    whole = jump <= np.maximum(options.floor_mm, options.strain * apart)
+    graph = coo_array((whole, (one, two)), shape=(len(fixed), len(fixed)))
+    _, part = connected_components(graph, directed=False)
+    return np.asarray((np.bincount(part) >= options.part_share * len(fixed))[part])
 
 
 def settle(pairs: PointPairs, options: OutlierOptions = DEFAULTS) -> PointPairs:
     """Move each moving point to where its neighbours and itself agree it belongs.
 
-    A single match is only as precise as a slice and a pixel; the robust affine motion of two
-    dozen matches around it is several times more so. Bends within that neighbourhood are lost,
-    so it stays small: about 15 mm where matches are dense. Too few pairs stay as they are.
+    Where matches scatter, the robust affine motion of two dozen of them is several times more
+    precise than each; where they do not, that fit would only lose the bends between them. Each is
+    trusted by its variance: `bend_mm` for the fit, the scatter around it for the match. Too few
+    pairs stay as they are.
     """
     if len(pairs) <= options.neighbours:
         return pairs
     own = np.arange(len(pairs))[:, None]
-    rows = np.concatenate([own, _neighbours(pairs.fixed, options.neighbours)], axis=1)
-    return replace(pairs, moving=pairs.fixed + _local_motion(pairs, rows))
+    rows = np.concatenate([own, nearest(pairs.fixed, options.neighbours)], axis=1)
+    around = local_motion(pairs.fixed, pairs.fixed, pairs.moving, rows)
+    settled = pairs.fixed + around.displacement
+    share = match_share(around.spread, options.bend_mm)[:, None]
+    return replace(pairs, moving=settled + share * (pairs.moving - settled))
 
 
-def _local_motion(pairs: PointPairs, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Displacement [N, 3] at each fixed point: robust affine fit to the pairs `rows` [N, count]."""
-    motion = np.empty((len(pairs), 3))
-    for start in range(0, len(pairs), CHUNK):
-        part = slice(start, start + CHUNK)
-        near = rows[part]
-        offset = pairs.fixed[near] - pairs.fixed[part, None]  # [n, count, 3]
-        reach = np.linalg.norm(offset, axis=2).max(1)[:, None, None] + 1e-9
-        design = np.concatenate([np.ones((*near.shape, 1)), offset / reach], axis=2)
-        motion[part] = _robust_constant(design, (pairs.moving - pairs.fixed)[near])
-    return motion
-
-
-def _robust_constant(
-    design: NDArray[np.float64], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """First row [n, 3] of the Cauchy-weighted fit of values on design, both [n, count, .]."""
-    weight = np.ones((*values.shape[:2], 1))
-    for _ in range(REWEIGHTINGS):
-        normal = design.transpose(0, 2, 1) @ (weight * design)
-        normal += RIDGE * values.shape[1] * np.diag([0.0, 1.0, 1.0, 1.0])
-        fit = np.linalg.solve(normal, design.transpose(0, 2, 1) @ (weight * values))  # [n, 4, 3]
-        residual = np.linalg.norm(values - design @ fit, axis=2, keepdims=True)
-        scale = np.median(residual, axis=1, keepdims=True) + 1e-6  # mm; never 0
-        weight = 1 / (1 + (residual / scale) ** 2)
-    return np.asarray(fit[:, 0])
+def match_share(spread: NDArray[np.float64], bend: float) -> NDArray[np.float64]:
+    """Weight of a match [N], 0..1, beside the fit to its neighbours, which is off by `bend`."""
+    return np.asarray(bend**2 / (bend**2 + spread**2))
 
 
 def select_spread(pairs: PointPairs, count: int) -> PointPairs:
@@ -136,18 +154,24 @@ def select_spread(pairs: PointPairs, count: int) -> PointPairs:
 
     The cells are cubes in mm, as small as the count allows.
     """
-    if len(pairs) <= count:
-        return pairs
-    by_score = np.argsort(-pairs.score, kind="stable")
-    ordered = pairs.fixed[by_score]
+    return pairs.select(spread_rows(pairs.fixed, pairs.score, count))
 
-    def best_rows(cell_mm: float) -> NDArray[np.intp]:
+
+def spread_rows(points: Coordinates, score: NDArray[np.float64], count: int) -> Rows:
+    """Rows of at most `count` points [N, 3], the best score of each cell of a grid of cubes."""
+    if len(points) <= count:
+        return np.arange(len(points))
+    by_score = np.argsort(-score, kind="stable")
+    ordered = points[by_score]
+
+    def best_rows(cell_mm: float) -> Rows:
         cells = np.floor((ordered - ordered.min(0)) / cell_mm).astype(np.int64)
-        _, first = np.unique(cells, axis=0, return_index=True)
+        numbers = np.ravel_multi_index(tuple(cells.T), tuple(cells.max(0) + 1))
+        _, first = np.unique(numbers, return_index=True)
         return np.asarray(np.sort(by_score[first]))
 
     low, high = 0.0, float(np.ptp(ordered, axis=0).max()) + 1.0  # one cell holds all
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (low, middle) if len(best_rows(middle)) <= count else (middle, high)
-    return pairs.select(best_rows(high))
+    return best_rows(high)

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from landmark_dir.outliers import OutlierOptions, reject_outliers, select_spread, settle
+from landmark_dir.outliers import (
+    OutlierOptions,
+    agreeing,
+    match_share,
+    reject_outliers,
+    select_spread,
+    settle,
+    spread_rows,
+)
 from landmark_dir.points import PointPairs
 
 
@@ -92,3 +100,94 @@ def test_settling_keeps_an_affine_motion_as_it_is() -> None:
 def test_too_few_to_settle_stay() -> None:
     pairs = _smooth_pairs(24, np.random.default_rng(9))
     assert settle(pairs) is pairs
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_agreeing_points_are_told_in_two_and_three_dimensions(size: int) -> None:
+    rng = np.random.default_rng(10)
+    fixed = rng.uniform(-100, 100, (1500, size))
+    moving = fixed + 8 * np.sin(fixed[:, ::-1] / 60) + rng.normal(0, 0.5, fixed.shape)
+    bad = rng.random(1500) < 0.2
+    moving[bad] += rng.uniform(10, 60, (int(bad.sum()), 1)) * rng.choice([-1, 1], (bad.sum(), size))
+    rows = agreeing(fixed, moving)
+    assert np.array_equal(rows, np.unique(rows))
+    assert bad[rows].sum() <= 2
+    assert (~bad[rows]).sum() >= 0.97 * (~bad).sum()
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_cluster_that_jumped_and_agrees_with_itself_goes(dense: bool) -> None:
+    """A vertebra taken for the next one."""
+    pairs = _smooth_pairs(2000, np.random.default_rng(11))
+    fixed, moving = pairs.fixed.copy(), pairs.moving.copy()
+    middle = np.array([20.0, 30.0, -10.0])
+    jumped = np.argsort(np.linalg.norm(fixed - middle, axis=1))[:50]
+    moving[jumped] += [0.0, 0.0, 15.0]
+    if dense:  # its neighbours are its own: only the tear around it tells
+        fixed[jumped], moving[jumped] = (
+            middle + 0.3 * (fixed[jumped] - middle),
+            moving[jumped].mean(0) + 0.3 * (moving[jumped] - moving[jumped].mean(0)),
+        )
+    rows = agreeing(fixed, moving)
+    assert not np.isin(jumped, rows).any()
+    assert len(rows) >= 0.97 * 1950
+    if dense:
+        believed = agreeing(fixed, moving, OutlierOptions(part_share=0.0))
+        assert np.isin(jumped, believed).all()
+
+
+def test_large_parts_that_slide_along_each_other_stay() -> None:
+    """Lung against chest wall: both halves agree with themselves."""
+    rng = np.random.default_rng(12)
+    fixed = rng.uniform(-100, 100, (2000, 3))
+    moving = fixed + rng.normal(0, 0.3, fixed.shape)
+    moving[fixed[:, 0] > 0, 2] += 12.0
+    kept = fixed[agreeing(fixed, moving)]
+    for half in (kept[:, 0] > 25, kept[:, 0] < -25):
+        assert half.sum() > 0.95 * 2000 * 75 / 200
+    assert len(kept) > 0.75 * 2000  # at the interface neighbours do contradict
+
+
+def test_what_is_kept_can_always_be_judged() -> None:
+    kept = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        fixed = rng.uniform(0, 100, (31, 2))
+        moving = fixed + 4 * rng.standard_t(1.5, fixed.shape)
+        kept.append(len(agreeing(fixed, moving, OutlierOptions(coarse_mm=30.0, rounds=3))))
+    assert any(kept)
+    assert all(count == 0 or count > 24 for count in kept)
+
+
+def test_settling_keeps_a_dense_bend_and_smooths_scatter() -> None:
+    rng = np.random.default_rng(13)
+    fixed = rng.uniform(-40, 40, (4000, 3))
+    bend = np.stack([4 * np.sin(fixed[:, 1] / 8), np.zeros(4000), 3 * np.cos(fixed[:, 0] / 9)], 1)
+    exact = PointPairs(fixed, fixed + bend, np.ones(4000))
+    off = np.linalg.norm(settle(exact).moving - exact.moving, axis=1)
+    fit = np.linalg.norm(settle(exact, OutlierOptions(bend_mm=1e-3)).moving - exact.moving, axis=1)
+    assert np.median(fit) > 0.25  # mm: what an affine fit alone would lose
+    assert np.median(off) < 0.6 * np.median(fit)
+    still = PointPairs(fixed, fixed + rng.normal(0, 1.0, fixed.shape), np.ones(4000))
+    left = np.linalg.norm(settle(still).moving - fixed, axis=1)
+    assert np.median(left) < 0.45  # mm, of 1.5
+
+
+def test_the_share_of_a_match_falls_with_the_scatter_around_it() -> None:
+    share = match_share(np.array([0.0, 0.3, 3.0]), 0.3)
+    np.testing.assert_allclose(share, [1.0, 0.5, 1 / 101])
+
+
+def test_spread_rows_are_the_best_of_each_cube() -> None:
+    corners = 50.0 * np.array(list(np.ndindex(2, 2, 2)))
+    points = np.repeat(corners, 10, axis=0) + np.random.default_rng(14).uniform(0, 1, (80, 3))
+    score = np.random.default_rng(15).uniform(0, 1, 80)
+    rows = spread_rows(points, score, 8)
+    best = [10 * k + int(score[10 * k : 10 * k + 10].argmax()) for k in range(8)]
+    assert rows.tolist() == best
+    assert spread_rows(points, score, 80).tolist() == list(range(80))
+    assert spread_rows(points[:0], score[:0], 5).tolist() == []
+
+
+def test_points_in_one_place_are_one_point() -> None:
+    assert spread_rows(np.ones((20, 3)), np.arange(20.0), 4).tolist() == [19]
