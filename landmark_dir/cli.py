@@ -152,21 +152,24 @@ SHARED = [
         help="Registration engine.",
     ),
     click.option(
-        "--weights", default=DEFAULTS.weights, show_default=True, help="Shipped name or file."
+        "--weights",
+        default=DEFAULTS.weights,
+        show_default=True,
+        help="Shipped name (default, paper) or file.",
     ),
     click.option(
         "--search-mm",
         type=float,
         default=DEFAULTS.search_mm,
         show_default=True,
-        help="Through-plane reach of the matching, mm.",
+        help="Through-plane reach, mm, around where a far search leads; paper: around the slice.",
     ),
     click.option(
         "--min-score",
         type=float,
         default=DEFAULTS.min_score,
         show_default=True,
-        help="Least matching probability of a pair.",
+        help="Least score of a pair: probability to be within 2 mm; of paper, its own.",
     ),
     click.option("--max-landmarks", type=int, default=DEFAULTS.max_landmarks, show_default=True),
     click.option(

@@ -12,14 +12,14 @@ from landmark_dir.distributions import simpleitk_conflict
 def describe_installation() -> str:
     """Versions, engines, weights and device, for people and for bug reports."""
     # torch is slow to load
-    from landmark_dir import matching
+    from landmark_dir import devices
     from landmark_dir.weights import shipped_weights
 
     lines = [
         f"landmark_dir {version('landmark_dir')}",
         f"python {platform.python_version()}, SimpleITK {sitk.Version.VersionString()}, "
         f"torch {version('torch')}",
-        f"device {matching.choose_device('auto')}",
+        f"device {devices.choose_device('auto')}",
         f"weights {', '.join(shipped_weights()) or 'none'}",
     ]
     lines += [f"engine {name}: {text}" for name, text in available().items()] or ["engine: none"]

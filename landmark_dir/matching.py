@@ -1,27 +1,34 @@
 """Slices and volumes -> corresponding points."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from landmark_dir.errors import LandmarkDirError
-from landmark_dir.geometry import physical_to_index
-from landmark_dir.network import STRIDE, Landmarks, PaperNetwork, describe, local_maxima
+from landmark_dir.devices import choose_device, encode
+from landmark_dir.geometry import Points, physical_to_index
+from landmark_dir.matching_paper import (
+    best_answers,
+    encode_stack,
+    match_landmarks,
+    pick_landmarks,
+)
+from landmark_dir.matching_seek import Evidence, seek
+from landmark_dir.matching_volume import Slices, seek_volumes
+from landmark_dir.network_seek import SeekNetwork, scores
 from landmark_dir.points import PointPairs
 from landmark_dir.slices import SliceStack, stack_slices, to_network
-from landmark_dir.weights import load_weights
+from landmark_dir.weights import Network, load_weights
 
-BATCH_PX = 1 << 20  # pixels encoded at once; bounds the memory
+FINEST_MM = 2.0  # least slice distance that a volume is matched with
 StepCallback = Callable[[str, float], None]  # what is done, and its share done, 0..1
 
 
@@ -31,114 +38,48 @@ class MatchingOptions:
 
     Attributes
     ----------
-    landmark_threshold : float
-        Least landmark probability ([paper] sec. 2.6), 0..1.
+    landmark_threshold : float, optional
+        Least landmark probability ([paper] sec. 2.6) or matchability, 0..1; None: the network's
+        own.
     min_score : float
-        Least matching probability of a pair, 0..1.
+        Least score of a pair, 0..1: the probability that it is within 2 mm; of `paper`, its
+        matching probability.
     search_mm : float
-        Through-plane reach around the fixed slice, mm.
+        Through-plane reach, mm: around where the far search leads; of `paper`, around the fixed
+        slice.
     """
 
-    landmark_threshold: float = 0.5
+    landmark_threshold: float | None = None
     min_score: float = 0.5
     search_mm: float = 10.0
+
+    def threshold(self, network: Network) -> float:
+        """Least landmark probability for a network."""
+        if self.landmark_threshold is None:
+            return network.landmark_threshold
+        return self.landmark_threshold
 
     def __post_init__(self) -> None:
         for name in ("landmark_threshold", "min_score"):
             value = getattr(self, name)
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected a probability 0..1, found {value:g}")
         if not 0 <= self.search_mm < math.inf:
             raise ValueError(f"search_mm: expected 0 or more mm, found {self.search_mm:g}")
 
 
-def choose_device(device: str) -> str:
-    """`cpu` or `cuda`; `auto` takes CUDA where there is one.
+class Matches(NamedTuple):
+    """Landmarks of slice 1 and where they were found in slice 2."""
 
-    Raises
-    ------
-    LandmarkDirError
-        If CUDA is asked for and not there; it never falls back silently.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise LandmarkDirError("device cuda: this machine or this torch has none; use --device cpu")
-    return device
-
-
-def has_bfloat16(device: str) -> bool:
-    """Tell whether the device computes in bfloat16 natively; emulated it would be slower."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    checks = (
-        "_is_avx512_bf16_supported",
-        "_is_amx_tile_supported",
-    )  # as far as this torch has them
-    return any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))
-
-
-@contextmanager
-def torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use `threads` CPU threads, then put its setting back."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@torch.inference_mode()
-def pick_landmarks(network: PaperNetwork, images: Tensor, threshold: float) -> list[Landmarks]:
-    """Encode slices [B, 1, H, W] in network units and take the landmarks of each."""
-    images = images.contiguous(memory_format=torch.channels_last)
-    half = has_bfloat16(images.device.type)
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
-        maps = network.encode(images)
-    found = []
-    for b, (keypoints, probability) in enumerate(local_maxima(maps.logits, threshold)):
-        one = type(maps)(*(part[b : b + 1] for part in maps))
-        found.append(Landmarks(keypoints, probability, describe(one, keypoints[None])[0]))
-    return found
-
-
-@torch.inference_mode()
-def match_landmarks(
-    network: PaperNetwork, landmarks_1: Landmarks, landmarks_2: Landmarks
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Inverse-consistent matches of two slices ([paper] sec. 2.5).
-
-    A pair is kept where no other pair of either landmark has a higher matching probability or a
-    smaller distance of the unit descriptors.
-
-    Returns
-    -------
-    rows : Tensor, shape (K, 2)
-        Row in `landmarks_1`, row in `landmarks_2`.
-    probability : Tensor, shape (K,)
-        Matching probability, 0..1.
-    cosine : Tensor, shape (K,)
-        Of the two descriptors; the higher, the smaller their distance.
-    """
-    raw_1, raw_2 = landmarks_1.descriptors, landmarks_2.descriptors
-    if not len(raw_1) or not len(raw_2):
-        return raw_1.new_zeros((0, 2)).long(), raw_1.new_zeros(0), raw_1.new_zeros(0)
-    logits = network.match_logits(raw_1, raw_2)  # [K1, K2]
-    cosine = functional.normalize(raw_1, dim=-1) @ functional.normalize(raw_2, dim=-1).T
-    best = logits.argmax(1)
-    rows_1 = torch.arange(len(best), device=best.device)
-    keep = (best == cosine.argmax(1)) & (logits.argmax(0)[best] == rows_1)
-    keep &= cosine.argmax(0)[best] == rows_1
-    rows = torch.stack([rows_1[keep], best[keep]], dim=1)
-    one, two = rows.unbind(1)
-    return rows, logits[one, two].sigmoid(), cosine[one, two]
+    xy_1: Tensor  # [N, 2] px
+    xy_2: Tensor
+    score: Tensor  # [N] 0..1
 
 
 def match_slices(
     hu_1: NDArray[np.floating] | NDArray[np.integer],
     hu_2: NDArray[np.floating] | NDArray[np.integer],
-    weights: str | Path = "paper",
+    weights: str | Path = "default",
     options: MatchingOptions = MatchingOptions(),
     device: str = "auto",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -179,61 +120,70 @@ def match_slices(
 
 
 def match_with(
-    network: PaperNetwork,
+    network: Network,
     hu_1: NDArray[np.floating] | NDArray[np.integer],
     hu_2: NDArray[np.floating] | NDArray[np.integer],
     options: MatchingOptions = MatchingOptions(),
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """`match_slices` with a network that is loaded already, on the device it lies on."""
-    device = next(network.parameters()).device
-    both = []
-    for hu in (hu_1, hu_2):
-        pad = [(0, -side % STRIDE) for side in hu.shape]
-        image = np.pad(to_network(hu), pad, constant_values=-1.0)
-        batch = torch.from_numpy(image)[None, None].to(device)
-        both.append(pick_landmarks(network, batch, options.landmark_threshold)[0])
-    rows, score, _ = match_landmarks(network, *both)
-    rows, score = (part[score >= options.min_score] for part in (rows, score))
-    xy_1, xy_2 = (part.keypoints[rows[:, i]].double().cpu().numpy() for i, part in enumerate(both))
-    return xy_1, xy_2, score.double().cpu().numpy()
+    found = match_images(network, padded(network, hu_1), padded(network, hu_2), options)
+    xy_1, xy_2, score = (part[found.score >= options.min_score] for part in found)
+    size_1, size_2 = (torch.tensor(hu.shape[::-1]).to(xy_1) for hu in (hu_1, hu_2))
+    inside = (xy_1 <= size_1 - 1).all(1) & (xy_2 <= size_2 - 1).all(1)  # not in the padding
+    return tuple(part[inside].double().cpu().numpy() for part in (xy_1, xy_2, score))  # type: ignore[return-value]
 
 
-def encode_stack(
-    network: PaperNetwork,
-    stack: SliceStack,
-    body: sitk.Image,
-    options: MatchingOptions,
-    step: Callable[[float], None],
-) -> list[Landmarks]:
-    """Landmarks inside the body of every slice of a stack, each slice encoded once.
+def padded(network: Network, hu: NDArray[np.floating] | NDArray[np.integer]) -> Tensor:
+    """A slice [H, W] as a network takes it: [1, 1, H, W], its units, a multiple of its stride."""
+    pad = [(0, -side % network.stride) for side in hu.shape]
+    image = np.pad(to_network(hu), pad, constant_values=-1.0)
+    return torch.from_numpy(image)[None, None].to(next(network.parameters()).device)
 
-    Parameters
-    ----------
-    body : sitk.Image
-        Mask on any grid of the same slices.
-    step : callable
-        Told the share done, 0..1.
+
+@torch.inference_mode()
+def match_images(
+    network: Network, image_1: Tensor, image_2: Tensor, options: MatchingOptions
+) -> Matches:
+    """Match two slices [1, 1, H, W] in network units; `options.min_score` is left to the caller."""
+    threshold = options.threshold(network)
+    if isinstance(network, SeekNetwork):
+        xy_1, xy_2, evidence = seek_slices(network, image_1, image_2, threshold)
+        return Matches(
+            xy_1, xy_2, scores(network.get_buffer("calibration")[0], evidence.features())
+        )
+    one, two = (pick_landmarks(network, image, threshold)[0] for image in (image_1, image_2))
+    rows, score, _ = match_landmarks(network, one, two)
+    return Matches(one.keypoints[rows[:, 0]], two.keypoints[rows[:, 1]], score)
+
+
+def seek_slices(
+    network: SeekNetwork, image_1: Tensor, image_2: Tensor, threshold: float
+) -> tuple[Tensor, Tensor, Evidence]:
+    """Correspondences [N, 2] px of two slices [1, 1, H, W], and what speaks for them."""
+    maps = (encode(network, image_1), encode(network, image_2))
+    return seek((image_1[0, 0], image_2[0, 0]), maps, threshold)
+
+
+def grid_to_match(network: Network, fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
+    """The grid, in the frame of `fixed`, that `moving` is best resampled onto to be matched.
+
+    That of `fixed`; but its slices may hide what `moving` has seen between them. The `default`
+    network finds the level itself, so it gets as many slices as `moving` has, or one every
+    `FINEST_MM`.
     """
-    device = next(network.parameters()).device
-    at_once = max(1, BATCH_PX // stack.images[0].size)
-    found: list[Landmarks] = []
-    for start in range(0, len(stack.images), at_once):
-        part = torch.from_numpy(stack.images[start : start + at_once])[:, None].to(device)
-        found += pick_landmarks(network, part, options.landmark_threshold)
-        step(min(1.0, (start + at_once) / len(stack.images)))
-    return [_inside(body, stack, k, one) for k, one in enumerate(found)]
-
-
-def _inside(body: sitk.Image, stack: SliceStack, k: int, landmarks: Landmarks) -> Landmarks:
-    """The landmarks of slice k that lie in the body."""
-    xy = landmarks.keypoints.double().cpu().numpy()
-    world = stack.to_physical(xy, np.full(len(xy), float(k)))
-    index = np.round(physical_to_index(body, world)).astype(int)
-    index = np.clip(index, 0, np.array(body.GetSize()) - 1)
-    mask = sitk.GetArrayViewFromImage(body)  # [z, y, x]
-    keep = torch.from_numpy(mask[index[:, 2], index[:, 1], index[:, 0]] > 0)
-    keep = keep.to(landmarks.keypoints.device)
-    return Landmarks(*(part[keep] for part in landmarks))
+    fixed = sitk.DICOMOrient(fixed, "LPS")
+    if not isinstance(network, SeekNetwork):
+        return fixed
+    along = np.array(fixed.GetDirection())[2::3] @ np.reshape(moving.GetDirection(), (3, 3))
+    slices_mm = moving.GetSpacing()[int(np.abs(along).argmax())]
+    x_mm, y_mm, z_mm = fixed.GetSpacing()
+    level_mm = min(z_mm, max(slices_mm, FINEST_MM))
+    size = [*fixed.GetSize()[:2], int((fixed.GetSize()[2] - 1) * z_mm / level_mm + 1e-6) + 1]
+    grid = sitk.Image(size, sitk.sitkUInt8)
+    grid.SetSpacing((x_mm, y_mm, level_mm))
+    grid.SetOrigin(fixed.GetOrigin())
+    grid.SetDirection(fixed.GetDirection())
+    return grid
 
 
 def match_volumes(
@@ -241,71 +191,101 @@ def match_volumes(
     prealigned: sitk.Image,
     fixed_body: sitk.Image,
     prealigned_body: sitk.Image,
-    network: PaperNetwork,
+    network: Network,
     options: MatchingOptions = MatchingOptions(),
     step: StepCallback = lambda what, share: None,
 ) -> PointPairs:
-    """Match a fixed volume, slice by slice, with a moving volume resampled onto its grid.
+    """Match a fixed volume with a moving volume that is resampled into its frame.
 
-    Slice k of fixed is matched with slice k of `prealigned` and with its neighbours within
-    `options.search_mm`; each landmark keeps its best answer, on either side.
+    The `default` network's landmarks are sought in three dimensions. With `paper`, slice k of fixed
+    is matched with slice k of `prealigned` and with its neighbours within `options.search_mm`; each
+    landmark keeps its best answer, on either side.
+
+    Parameters
+    ----------
+    prealigned : sitk.Image
+        On the grid that `grid_to_match` says.
+    fixed_body, prealigned_body : sitk.Image
+        Masks of where landmarks may lie, on any grid.
 
     Returns
     -------
     PointPairs
         LPS mm; the moving points lie in the space of `prealigned`.
     """
-    fixed_stack, moving_stack = (stack_slices(image, STRIDE) for image in (fixed, prealigned))
-
-    def encode(name: str, stack: SliceStack, body: sitk.Image) -> list[Landmarks]:
-        return encode_stack(network, stack, body, options, partial(step, f"encode {name}"))
-
-    best = _best_answers(
-        network,
-        encode("fixed", fixed_stack, fixed_body),
-        encode("moving", moving_stack, prealigned_body),
-        int(options.search_mm / fixed_stack.grid.GetSpacing()[2] + 1e-6),  # slices
-        options.min_score,
-        partial(step, "match"),
+    if isinstance(network, SeekNetwork):
+        pairs, evidence = seek_prealigned(network, fixed, prealigned, fixed_body, options, step)
+        score = scores(network.get_buffer("calibration")[1], evidence.features())
+        pairs = replace(pairs, score=score.double().cpu().numpy())
+        good = pairs.select(pairs.score >= options.min_score)
+        return good.select(_lie_in(prealigned_body, good.moving))
+    threshold = options.threshold(network)
+    stacks = [stack_slices(image, network.stride) for image in (fixed, prealigned)]
+    fixed_landmarks, moving_landmarks = (
+        encode_stack(network, stack, partial(_in_mask, body, stack), threshold, told)
+        for stack, body, told in (
+            (stacks[0], fixed_body, partial(step, "encode fixed")),
+            (stacks[1], prealigned_body, partial(step, "encode moving")),
+        )
     )
-    return PointPairs(
-        fixed_stack.to_physical(best[:, :2], best[:, 2]),
-        moving_stack.to_physical(best[:, 3:5], best[:, 5]),
-        best[:, 6],
+    reach = int(options.search_mm / stacks[0].grid.GetSpacing()[2] + 1e-6)  # slices
+    told = partial(step, "match")
+    best = best_answers(network, fixed_landmarks, moving_landmarks, reach, options.min_score, told)
+    return _lift(best[:, :3], best[:, 3:6], best[:, 6], stacks)
+
+
+def seek_prealigned(
+    network: SeekNetwork,
+    fixed: sitk.Image,
+    prealigned: sitk.Image,
+    fixed_body: sitk.Image,
+    options: MatchingOptions = MatchingOptions(),
+    step: StepCallback = lambda what, share: None,
+) -> tuple[PointPairs, Evidence]:
+    """Correspondences of two volumes in one frame, not scored, and what speaks for them."""
+    stacks = [stack_slices(image, network.stride) for image in (fixed, prealigned)]
+    normal = np.array(stacks[0].grid.GetDirection())[2::3]
+    first = [float(normal @ stack.grid.GetOrigin()) for stack in stacks]
+    slices = [
+        Slices(stack.images, stack.grid.GetSpacing()[2], z - first[0])
+        for stack, z in zip(stacks, first, strict=True)
+    ]
+    found = seek_volumes(
+        network.log_scale.device,
+        partial(encode, network),
+        slices[0],
+        slices[1],
+        inside=lambda xy, k: _in_mask(fixed_body, stacks[0], xy, k),
+        through_mm=options.search_mm,
+        threshold=options.threshold(network),
+        say=step,
     )
+    score = np.zeros(len(found.fixed))
+    return _lift(found.fixed, found.moving, score, stacks), found.evidence
 
 
-def _best_answers(
-    network: PaperNetwork,
-    fixed: list[Landmarks],
-    moving: list[Landmarks],
-    reach: int,
-    min_score: float,
-    step: Callable[[float], None],
-) -> NDArray[np.float64]:
-    """Rows (x, y, k of fixed, x, y, k of moving, score), one at most per landmark of a side."""
-    found: list[NDArray[np.float64]] = []
-    for k, here in enumerate(fixed):
-        for j in range(max(0, k - reach), min(len(moving), k + reach + 1)):
-            rows, score, cosine = match_landmarks(network, here, moving[j])
-            rows, score, cosine = (part[score >= min_score] for part in (rows, score, cosine))
-            one, two = rows.unbind(1)
-            slices = torch.tensor([[k, j]], device=rows.device).expand(len(rows), -1)
-            columns = [
-                here.keypoints[one],
-                slices[:, :1],
-                moving[j].keypoints[two],
-                slices[:, 1:],
-                score[:, None],
-                cosine[:, None],
-                one[:, None],
-                two[:, None],
-            ]
-            found.append(torch.cat([part.double() for part in columns], 1).cpu().numpy())
-        step((k + 1) / len(fixed))
-    table = np.concatenate([np.zeros((0, 10)), *found])
-    table = table[np.argsort(-table[:, 7], kind="stable")]  # smallest descriptor distance first
-    for landmark in ([2, 8], [5, 9]):  # slice and row: once per fixed, then once per moving
-        _, first = np.unique(table[:, landmark], axis=0, return_index=True)
-        table = table[np.sort(first)]
-    return np.asarray(table[:, :7])
+def _lift(
+    fixed: NDArray[np.float64],
+    moving: NDArray[np.float64],
+    score: NDArray[np.float64],
+    stacks: Sequence[SliceStack],
+) -> PointPairs:
+    """Places (x, y, k) [N, 3] of the slices of two stacks as points of the world."""
+    ends = zip(stacks, (fixed, moving), strict=True)
+    points = [stack.to_physical(places[:, :2], places[:, 2]) for stack, places in ends]
+    return PointPairs(points[0], points[1], score)
+
+
+def _in_mask(mask: sitk.Image, stack: SliceStack, keypoints: Tensor, k: int) -> Tensor:
+    """Which keypoints [N, 2] px of slice k lie in a mask."""
+    xy = keypoints.double().cpu().numpy()
+    keep = _lie_in(mask, stack.to_physical(xy, np.full(len(xy), float(k))))
+    return torch.from_numpy(keep).to(keypoints.device)
+
+
+def _lie_in(mask: sitk.Image, points: Points) -> NDArray[np.bool_]:
+    """Which points [N, 3] LPS mm lie in a mask; beyond its grid its edge goes on."""
+    index = np.round(physical_to_index(mask, points)).astype(int)
+    index = np.clip(index, 0, np.array(mask.GetSize()) - 1)
+    values = sitk.GetArrayViewFromImage(mask)  # [z, y, x]
+    return np.asarray(values[index[:, 2], index[:, 1], index[:, 0]] > 0)

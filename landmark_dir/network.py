@@ -47,9 +47,21 @@ def _double_conv(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def fold_batch_norm(network: nn.Module) -> None:
+    """Fold each batch normalisation that follows a convolution in a sequence into it."""
+    for block in network.modules():
+        if isinstance(block, nn.Sequential):
+            for i in range(len(block) - 1):
+                if isinstance(block[i], nn.Conv2d) and isinstance(block[i + 1], nn.BatchNorm2d):
+                    block[i] = fuse_conv_bn_eval(block[i], block[i + 1])  # type: ignore[arg-type,type-var]
+                    block[i + 1] = nn.Identity()
+
+
 class PaperNetwork(nn.Module):
     """CNN branch and matching layer of [paper]; the sampling layer has no parameters."""
 
+    stride = 2 ** (len(FILTERS) - 1)  # slices are padded to a multiple of this, px
+    landmark_threshold = 0.5  # [paper] sec. 2.6
     descriptor_size = FILTERS[-2] + FILTERS[-1]  # 384, [paper] sec. 2.2.1
 
     def __init__(self) -> None:
@@ -64,12 +76,7 @@ class PaperNetwork(nn.Module):
 
     def fold(self) -> "PaperNetwork":
         """Fold each batch normalisation into its convolution: the same in inference, and faster."""
-        self.eval()
-        for block in [*self.down, *self.up]:
-            assert isinstance(block, nn.Sequential)
-            for i in (0, 3):
-                block[i] = fuse_conv_bn_eval(block[i], block[i + 1])  # type: ignore[arg-type,type-var]
-                block[i + 1] = nn.Identity()
+        fold_batch_norm(self.eval())
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def encode(self, slices: Tensor) -> Maps:
@@ -158,17 +165,14 @@ def local_maxima(logits: Tensor, threshold: float) -> list[tuple[Tensor, Tensor]
         around = torch.stack(
             [logits[k, at_y + dy, at_x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
         )  # [9, N], row by row
-        offset = torch.stack([_parabola_peak(*around[3:6]), _parabola_peak(*around[1::3])], -1)
+        offset = torch.stack([parabola_peak(*around[3:6]), parabola_peak(*around[1::3])], -1)
         peak = around[4] >= around.amax(0)
         xy = keypoints[k, kept] + offset
         found.append((xy[peak], best[k, kept][peak].sigmoid()))
     return found
 
 
-def _parabola_peak(before: Tensor, here: Tensor, after: Tensor) -> Tensor:
+def parabola_peak(before: Tensor, here: Tensor, after: Tensor) -> Tensor:
     """Offset in px, within +-0.5, of the peak of the parabola through three values."""
     curvature = (before - 2 * here + after).clamp(max=-1e-6)
     return (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
-
-
-NETWORKS: dict[str, type[PaperNetwork]] = {"paper": PaperNetwork}

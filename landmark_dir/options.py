@@ -50,14 +50,17 @@ class RegisterOptions:
     on_few_landmarks : 'fail' or 'register-without'
     backend : 'auto', 'itkelastix', 'simpleelastix' or 'executable'
     weights : str
-        Shipped name or file.
+        Shipped name (`default`, `paper`) or file.
     device : 'auto', 'cpu' or 'cuda'
     threads : int, optional
         CPU threads of network and engine; None: all.
     seed : int
         elastix `RandomSeed`.
-    search_mm, min_score : float
-        See `matching.MatchingOptions`.
+    search_mm : float
+        Through-plane reach, mm: around where the far search leads; with `paper`, around the slice.
+    min_score : float
+        Least score of a pair, 0..1: its probability to be within 2 mm; with `paper`, the network's
+        own matching probability.
     """
 
     landmarks: bool = True
@@ -70,7 +73,7 @@ class RegisterOptions:
     min_landmarks: int = 30
     on_few_landmarks: Literal["fail", "register-without"] = "fail"
     backend: str = "auto"
-    weights: str = "paper"
+    weights: str = "default"
     device: str = "auto"
     threads: int | None = None
     seed: int = 121212

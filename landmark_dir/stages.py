@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from landmark_dir import rundir
 from landmark_dir.backends import Backend, Job, Progress, find_backend
-from landmark_dir.backends.transforms import format_translation
+from landmark_dir.backends.transforms import format_translation, on_grid
 from landmark_dir.body import body_mask
 from landmark_dir.errors import BadPoints, BadRunFolder, ElastixFailed, TooFewLandmarks
 from landmark_dir.geometry import centre, inside
@@ -220,7 +220,7 @@ def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
 
 def _load_network(options: RegisterOptions) -> "LoadedWeights":
     # torch is slow to load and a run with given points never needs it
-    from landmark_dir.matching import choose_device
+    from landmark_dir.devices import choose_device
     from landmark_dir.weights import load_weights
 
     return load_weights(options.weights, choose_device(options.device))
@@ -228,17 +228,19 @@ def _load_network(options: RegisterOptions) -> "LoadedWeights":
 
 def seek_landmarks(stage: Stage) -> PointPairs:
     """Network, outliers, selection, and back to true moving space."""
-    from landmark_dir import matching  # as above
+    from landmark_dir import devices, matching  # as above
 
     options, inputs = stage.options, stage.inputs
     assert stage.network is not None
     with stage.timed("pre-align"):
-        prealigned = stage.backend.warp_image(stage.affine, inputs.moving)
+        grid = matching.grid_to_match(stage.network.network, inputs.fixed, inputs.moving)
+        onto = on_grid(stage.affine, grid, stage.work, "prealign")
+        prealigned = stage.backend.warp_image(onto, inputs.moving)
         body = body_mask(prealigned)
         if inputs.moving_mask is not None:
-            mask = stage.backend.warp_image(stage.affine, inputs.moving_mask, labels=True)
+            mask = stage.backend.warp_image(onto, inputs.moving_mask, labels=True)
             body = sitk.And(body, mask)
-    with stage.timed("landmarks"), matching.torch_threads(options.threads):
+    with stage.timed("landmarks"), devices.torch_threads(options.threads):
         pairs = matching.match_volumes(
             inputs.fixed,
             prealigned,

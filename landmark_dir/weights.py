@@ -15,13 +15,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from landmark_dir.errors import BadWeights
-from landmark_dir.network import NETWORKS, PaperNetwork
+from landmark_dir.network import PaperNetwork
+from landmark_dir.network_seek import SeekNetwork
+
+Network = PaperNetwork | SeekNetwork
+NETWORKS: dict[str, type[PaperNetwork] | type[SeekNetwork]] = {
+    "paper": PaperNetwork,
+    "default": SeekNetwork,
+}
 
 
 class LoadedWeights(NamedTuple):
     """A network ready to run, and where it came from."""
 
-    network: PaperNetwork
+    network: Network
     path: Path
     sha256: str  # of the tensors
     metadata: dict[str, str]
@@ -62,7 +69,7 @@ def _tensor_hash(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_weights(network: PaperNetwork, path: Path, notes: dict[str, str]) -> None:
+def save_weights(network: Network, path: Path, notes: dict[str, str]) -> None:
     """Write a weights file whole or not at all; `notes` go into its metadata."""
     name = next(n for n, kind in NETWORKS.items() if isinstance(network, kind))
     tensors = {

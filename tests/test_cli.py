@@ -196,7 +196,7 @@ def test_swapped_points_are_named(oblique_ct: sitk.Image, ct: Path, out: Path) -
 
 def test_bad_weights_are_told_before_anything_runs(ct: Path, out: Path) -> None:
     images = "register", ct / "fixed.nii.gz", ct / "moving.nii.gz", "-o", out
-    refused(run(*images, "--weights", "nosuch"), 1, "nosuch", "shipped names (paper")
+    refused(run(*images, "--weights", "nosuch"), 1, "nosuch", "shipped names (default, paper")
     tampered = bytearray(shipped_weights()["paper"].read_bytes())
     tampered[-1000] ^= 1
     (ct / "edited.safetensors").write_bytes(tampered)
@@ -271,7 +271,14 @@ def test_no_engine_says_how_to_get_one(
 
 def test_info_tells_versions_engines_and_weights() -> None:
     said = run("info").output
-    for words in ("landmark_dir", "SimpleITK", "torch", "device", "weights paper", "engine"):
+    for words in (
+        "landmark_dir",
+        "SimpleITK",
+        "torch",
+        "device",
+        "weights default, paper",
+        "engine",
+    ):
         assert words in said
     assert "warning" not in said
 

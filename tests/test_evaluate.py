@@ -49,6 +49,7 @@ def test_the_command_leaves_everything(
     assert "| intensity | SIFT-RatioTest | " in printed
     assert "## followup-slices" in printed
     names = {"table.md", "pairs.csv", "errors.npz", "evaluation.json", "figure2.png"}
+    names |= {"reliability.png"}
     names |= {"figure3-intensity.png", "figure3-followup-slices.png"}
     assert {file.name for file in out.iterdir()} == names
     with (out / "pairs.csv").open() as stream:

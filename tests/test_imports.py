@@ -13,9 +13,10 @@ PACKAGE = Path(landmark_dir.__file__).parent
 ROWS = [  # a module imports only from rows above its own
     {"errors", "distributions"},
     {"geometry"},
-    {"dicom", "body", "points", "parameters", "rundir", "phantom"},
+    {"dicom", "body", "points", "parameters", "rundir", "phantom", "motion", "devices"},
     {"volume"},
-    {"slices", "network", "outliers", "metrics"},
+    {"slices", "outliers", "metrics"},
+    {"network", "refining"},
     {"weights", "matching", "backends", "report"},
     {"options"},
     {"inputs", "info"},
@@ -24,7 +25,10 @@ ROWS = [  # a module imports only from rows above its own
     {"compare"},
     {"cli"},
 ]
-TORCH = {"network", "weights", "matching"}
+TORCH = {
+    *("devices", "network", "network_seek", "refining", "weights"),
+    *("matching", "matching_paper", "matching_seek", "matching_stack", "matching_volume"),
+}
 
 
 def _imports(file: Path) -> set[str]:

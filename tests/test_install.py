@@ -67,7 +67,7 @@ def test_a_wheel_brings_parameters_and_weights(installed: Path, tmp_path: Path) 
 def test_the_installed_command_finds_its_engine(installed: Path, tmp_path: Path) -> None:
     said = call(installed / "bin" / "landmark-dir", "info", cwd=tmp_path)
     assert "engine itkelastix" in said
-    assert "weights paper" in said
+    assert "weights default, paper" in said
 
 
 @pytest.mark.engine

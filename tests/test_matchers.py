@@ -45,7 +45,7 @@ def test_the_network_matcher_is_match_slices() -> None:
     noise = np.random.default_rng(0).standard_normal((150, 180))
     one = (1000 * ndimage.gaussian_filter(noise, 4)).astype(np.float32)
     two = np.roll(one, 3, axis=1)
-    answers = network_matcher(load_weights("paper"))(one, two), match_slices(one, two)
+    answers = network_matcher(load_weights("paper"))(one, two), match_slices(one, two, "paper")
     assert len(answers[0][0])
     for found, expected in zip(*answers, strict=True):
         assert_allclose(found, expected)

@@ -9,18 +9,13 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.spatial import cKDTree
 
-from landmark_dir import matching
+from landmark_dir import devices
 from landmark_dir.body import body_mask
+from landmark_dir.devices import choose_device, torch_threads
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.geometry import voxel_centres
-from landmark_dir.matching import (
-    MatchingOptions,
-    choose_device,
-    match_landmarks,
-    match_slices,
-    match_volumes,
-    torch_threads,
-)
+from landmark_dir.matching import MatchingOptions, match_slices, match_volumes
+from landmark_dir.matching_paper import match_landmarks
 from landmark_dir.network import Landmarks, PaperNetwork
 from landmark_dir.phantom import Phantom, PhantomOptions, make_phantom
 from landmark_dir.slices import to_network
@@ -87,7 +82,7 @@ def test_bfloat16_changes_nothing_that_matters(
     slices[1] = np.roll(slices[1], (3, 4), (0, 1))
     found = []
     for half in (True, False):
-        monkeypatch.setattr(matching, "has_bfloat16", lambda _, half=half: half)
+        monkeypatch.setattr(devices, "has_bfloat16", lambda _, half=half: half)
         found.append(match_slices(*slices))
     assert abs(len(found[0][0]) - len(found[1][0])) < 0.1 * len(found[1][0])
     nearest, _ = cKDTree(found[1][0]).query(found[0][0])

@@ -66,3 +66,9 @@ def test_a_match_that_is_found_twice_does_not_agree_with_itself() -> None:
     alone = agreement(one, two)
     twice = agreement(np.repeat(one, 9, axis=0), np.repeat(two, 9, axis=0))
     assert (twice.reshape(60, 9) == alone[:, None]).all()
+
+
+def test_matches_on_a_grid_agree_though_many_lie_in_a_row() -> None:
+    x, y = np.meshgrid(np.arange(1.5, 100, 4), np.arange(1.5, 80, 4))
+    one = np.column_stack([x.ravel(), y.ravel()])
+    assert agreement(one, one @ [[1.1, 0.1], [-0.1, 0.9]] + [7.0, -3.0]).all()

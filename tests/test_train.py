@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from landmark_dir.matching import torch_threads
+from landmark_dir.devices import torch_threads
 from landmark_dir.weights import load_weights
 from training import export as exporting
 from training import record
 from training.augment import AugmentOptions
 from training.dataset import make_pairs
-from training.options import TrainOptions
+from training.options import PaperOptions, TrainOptions
 from training.pack import CtSeries, Slice, read_pack, write_series
 from training.paper import training_step
 from training.processes import Team
@@ -211,9 +211,9 @@ def test_the_loss_falls_and_reaches_every_parameter(run: Run) -> None:
     for _ in range(12):
         step = training_step(state.network, pairs, run.options, Stopwatch())
         state.optimizer.zero_grad()
-        step.terms.total().backward()
+        sum(step.terms.values()).backward()
         state.optimizer.step()
-        losses.append(step.terms.total().item())
+        losses.append(sum(step.terms.values()).item())
     assert losses[-1] < losses[0] - 0.2
     for name, parameter in state.network.named_parameters():
         assert parameter.grad is not None, name
@@ -224,22 +224,25 @@ def test_without_the_hinge_the_term_is_gone(run: Run) -> None:
     state = new_state(run.options, Team())
     pairs = _pairs(run.slices, run.options)
     for part in ("hinge", "cross_entropy"):
-        options = dataclasses.replace(run.options, **{part: 0.0})
+        recipe = dataclasses.replace(run.options.recipe, **{part: 0.0})
+        options = dataclasses.replace(run.options, recipe=recipe)
         terms = training_step(state.network, pairs, options, Stopwatch()).terms
-        assert getattr(terms, part) == 0
-        assert terms.total() > 0
+        assert terms[part] == 0
+        assert sum(terms.values()) > 0
 
 
 def test_the_valid_mask_takes_matches_from_the_air(run: Run) -> None:
     still = AugmentOptions(rotation_deg=0, shear=0, scale=1, elastic_px=0)
-    options = dataclasses.replace(run.options, augment=still, keypoints=64)
+    recipe = dataclasses.replace(run.options.recipe, keypoints=64)
+    options = dataclasses.replace(run.options, augment=still, recipe=recipe)
     air = [part._replace(body=torch.zeros_like(part.body)) for part in run.slices]
     network = new_state(options, Team()).network
     with_mask = training_step(network, _body_pairs(air, run.slices, options), options, Stopwatch())
-    options = dataclasses.replace(options, valid_mask=False)
+    recipe = dataclasses.replace(recipe, valid_mask=False)
+    options = dataclasses.replace(options, recipe=recipe)
     without = training_step(network, _body_pairs(air, run.slices, options), options, Stopwatch())
-    assert with_mask.matches == 0
-    assert without.matches > 5
+    assert with_mask.figures["training_matches"] == 0
+    assert without.figures["training_matches"] > 5
 
 
 def _body_pairs(air, slices, options):  # type: ignore[no-untyped-def]
@@ -272,7 +275,7 @@ def test_unknown_and_missing_keys_are_refused(tmp_path: Path) -> None:
         (text.replace("crop_px = 192", 'crop_px = "big"'), "crop_px must be int, found 'big'"),
         (text.replace("crop_px = 192", "crop_px = 100"), "multiple of 16, found 100"),
         (text.replace("batch = 4", "batch = 0"), "batch: expected more than 0, found 0"),
-        (text.replace('"paper"', '"papr"'), "expected one of paper, found 'papr'"),
+        (text.replace('"paper"', '"papr"'), "expected one of paper, default, found 'papr'"),
     ):
         (tmp_path / "bad.toml").write_text(changed)
         with pytest.raises(ValueError, match=name):
@@ -281,7 +284,9 @@ def test_unknown_and_missing_keys_are_refused(tmp_path: Path) -> None:
 
 def test_the_config_holds_the_constants_of_the_paper() -> None:
     options = TrainOptions.read(CONFIG)
-    got = (options.keypoints, options.match_px, options.margin_pos, options.margin_neg)
+    recipe = options.recipe
+    assert isinstance(recipe, PaperOptions)
+    got = (recipe.keypoints, recipe.match_px, recipe.margin_pos, recipe.margin_neg)
     assert got == (400, 2.0, 0.1, 1.0)
     assert (options.learning_rate, options.weight_decay) == (1e-3, 1e-4)
     assert (options.batch, options.epochs, options.threshold) == (4, 50, 0.5)

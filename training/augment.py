@@ -37,6 +37,12 @@ class AugmentOptions:
         Largest jitter, share of the grey range.
     noise_hu : float
         Largest standard deviation of white noise; the training volumes' air has none.
+    neighbour_share, neighbour_mm : float
+        Share of the pairs whose image 2 shows another slice of the series, at most so far away.
+    thicker_share : float
+        Share of those whose image 2 shows the mean of both slices.
+    changes : float
+        Probability of each change of `training.changes`, for each image.
     """
 
     rotation_deg: float = 45.0
@@ -48,6 +54,10 @@ class AugmentOptions:
     brightness: float = 0.2
     contrast: float = 0.2
     noise_hu: float = 25.0
+    neighbour_share: float = 0.0
+    neighbour_mm: float = 5.0
+    thicker_share: float = 0.0
+    changes: float = 0.0
 
 
 @dataclass(frozen=True)

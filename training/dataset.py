@@ -17,6 +17,7 @@ from training.augment import (
     sample_slice,
     stack_warps,
 )
+from training.changes import change, noise
 from training.pack import Slice
 
 
@@ -46,6 +47,8 @@ class PairBatch:
     warp_1, warp_2 : Warp
         From each image's pixels to those of the common source slice.
     sources : list of Slice
+        Of image 1; image 2 may come from a neighbour in the same series.
+    seeds : list of int
     """
 
     images_1: Tensor
@@ -53,6 +56,7 @@ class PairBatch:
     warp_1: Warp
     warp_2: Warp
     sources: list[Slice]
+    seeds: list[int]
 
     def project_2_to_1(self, keypoints: Tensor) -> Tensor:
         """Image 2 -> image 1, px [B, N, 2]."""
@@ -92,11 +96,12 @@ def make_pairs(
     sources = [on_device(slices[i], device) for i in chosen]
     centres = [_crop_centre(s, shape, rng).to(device) for s, rng in zip(sources, rngs, strict=True)]
     warps_1, warps_2, images_1, images_2 = [], [], [], []
-    for source, centre, rng in zip(sources, centres, rngs, strict=True):
+    for place, source, centre, rng in zip(chosen, sources, centres, rngs, strict=True):
         one = random_warp(centre[None], shape, options, rng, identity=not options.both_images)
         two = random_warp(centre[None], shape, options, rng)
-        images_1.append(_render(source, one, shape, options, rng))
-        images_2.append(_render(source, two, shape, options, rng))
+        images_1.append(_render([source], one, shape, options, rng))
+        shown = [on_device(part, device) for part in _shown(slices, place, options, rng)]
+        images_2.append(_render(shown, two, shape, options, rng))
         warps_1.append(one)
         warps_2.append(two)
     return PairBatch(
@@ -105,12 +110,35 @@ def make_pairs(
         stack_warps(warps_1),
         stack_warps(warps_2),
         sources,
+        list(seeds),
     )
 
 
 def on_device(part: Slice, device: torch.device) -> Slice:
     """Move the arrays of a slice to a device; nothing is copied where they are there already."""
     return part._replace(hu=part.hu.to(device), body=part.body.to(device))
+
+
+def _shown(
+    slices: list[Slice], place: int, options: AugmentOptions, rng: torch.Generator
+) -> list[Slice]:
+    """What image 2 shows: the slice itself or, for a share of the pairs, one or two near it."""
+    here = slices[place]
+    if not options.neighbour_share or _chance(1 - options.neighbour_share, rng):
+        return [here]
+    near = [
+        part
+        for part in slices[max(0, place - 4) : place + 5]
+        if part.series == here.series and 0 < abs(part.z_mm - here.z_mm) <= options.neighbour_mm
+    ]
+    if not near:
+        return [here]
+    other = near[int(torch.randint(len(near), (1,), generator=rng))]
+    return [here, other] if _chance(options.thicker_share, rng) else [other]
+
+
+def _chance(share: float, rng: torch.Generator) -> bool:
+    return float(torch.rand((), generator=rng)) < share
 
 
 def _crop_centre(part: Slice, shape: tuple[int, int], rng: torch.Generator) -> Tensor:
@@ -132,17 +160,25 @@ def _toward_middle(place: float, side: int, crop: int) -> float:
 
 
 def _render(
-    source: Slice,
+    parts: Sequence[Slice],
     warp: Warp,
     shape: tuple[int, int],
     options: AugmentOptions,
     rng: torch.Generator,
 ) -> Tensor:
-    """The warped, noisy and jittered image [1, H, W] in network units."""
+    """The warped, changed, noisy and jittered image [1, H, W] of a slice in network units.
+
+    More than one slice is averaged: a thicker slice.
+    """
     device = warp.centre.device
-    hu = sample_slice(source.hu, warp.grid_to_source(shape)[0]).view(1, *shape)
+    grid = warp.grid_to_source(shape)[0]
+    hu = torch.stack([sample_slice(part.hu, grid) for part in parts]).mean(0).view(shape)
+    if options.changes:
+        body = sample_slice(parts[0].body, grid, "nearest").view(shape) > 0.5
+        hu = change(hu, body, options.changes, rng)
     level = options.noise_hu * float(torch.rand((), generator=rng))
+    grainy = options.changes > 0 and _chance(options.changes, rng)
     seed = int(torch.randint(2**31, (1,), generator=rng))
     local = torch.Generator(device).manual_seed(seed)  # noise is made where it is used
-    hu = hu + level * torch.randn(hu.shape, generator=local, device=device)
-    return jitter(to_network(hu), options, rng)
+    hu = hu + level * noise(shape, grainy, local)
+    return jitter(to_network(hu[None]), options, rng)

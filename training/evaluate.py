@@ -3,7 +3,8 @@
 Each matcher sees the same pairs with known correspondence ([paper] sec. 3), SIFT included; errors
 are those of all its matches, in the body or not. Real follow-up pairs without truth are judged by
 how well each match agrees with its neighbours. The folder gets `table.md`, `pairs.csv`,
-`errors.npz`, figures 2 and 3 of the paper, and, last, `evaluation.json`.
+`errors.npz`, figures 2 and 3 of the paper, `reliability.png` of the scores, and, last,
+`evaluation.json`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import torch
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.rundir import write_json
 from training import baselines, pack, testsets
-from training.figures import write_figure_2, write_figure_3
+from training.figures import write_figure_2, write_figure_3, write_reliability
 from training.matchers import Array, collect_matchers
 from training.measures import (
     CORRECT_MM,
@@ -30,7 +31,7 @@ from training.measures import (
     evaluate_set,
     pooled,
 )
-from training.tables import group, machine, report
+from training.tables import group, machine, report, scored
 
 PAIR_COLUMNS = (
     *("set", "matcher", "pair", "patient", "matches", "median_mm", "rounded_median_mm"),
@@ -73,6 +74,8 @@ def write_results(folder: Path, runs: Mapping[str, SetRun], about: Mapping[str, 
     np.savez_compressed(folder / "errors.npz", **arrays)  # type: ignore[arg-type]
     if by_set:
         write_figure_2(by_set, folder / "figure2.png")
+        made = [r for kind, run in runs.items() if kind != FOLLOWUP for r in run.results]
+        write_reliability(scored(made), folder / "reliability.png")
     for kind, run in runs.items():
         right = "agree" if kind == FOLLOWUP else f"within {CORRECT_MM:g} mm"
         write_figure_3(run.examples, right, folder / f"figure3-{kind}.png")
@@ -133,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--pack", type=Path, required=True, help="folder; its validation slices are used")
     add("-o", "--out", type=Path, required=True, help="folder to create")
     add("--overwrite", action="store_true")
-    add("--weights", nargs="*", default=["paper"], help="shipped names or files")
+    add("--weights", nargs="*", default=["default", "paper"], help="shipped names or files")
     add("--matcher", nargs="*", default=[], help="module:function, (hu_1, hu_2) -> (xy_1, xy_2)")
     add("--no-baselines", action="store_true", help="leave SIFT out")
     add("--sets", type=lambda text: text.split(","), default=list(testsets.SETS), help="by commas")

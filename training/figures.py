@@ -29,6 +29,7 @@ ERROR_AXIS_MM = (1 / 8, 128.0)  # logarithmic
 WINDOW_HU = (-160, 240)  # soft tissue
 PANEL_INCHES = 3.0
 MOST_COLUMNS = 3  # of panels in figure 2
+FEWEST = 20  # matches that make a point of the reliability diagram
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,28 @@ def _error_axes(axes: Axes) -> None:
     axes.set_ylabel("matches within, %")
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def write_reliability(scored: Mapping[str, tuple[Array, NDArray[np.bool_]]], path: Path) -> None:
+    """How often matches of each score are right, beside what the score says.
+
+    Parameters
+    ----------
+    scored : mapping
+        Matcher -> scores [N] and whether the matches are right [N].
+    """
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for name, (score, right) in scored.items():
+        tenth = (10 * score).astype(int).clip(0, 9)
+        used = [k for k in range(10) if (tenth == k).sum() >= FEWEST]
+        points = [(score[tenth == k].mean(), right[tenth == k].mean()) for k in used]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
+    axes.set(xlabel="score", ylabel="share of matches within 2 mm", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def place_colours(xy: Array, shape: tuple[int, ...]) -> Array:

@@ -36,6 +36,7 @@ class Answer(NamedTuple):
     xy_1: Array  # [N, 2] px
     xy_2: Array
     ms: float
+    score: Array | None  # [N]; None: the matcher gives none
 
 
 def network_matcher(loaded: LoadedWeights) -> Matcher:
@@ -83,7 +84,8 @@ def answer(name: str, matcher: Matcher, hu_1: Any, hu_2: Any) -> Answer:
     if len({len(xy_1), *map(len, said[1:])}) > 1:
         counts = ", ".join(str(len(part)) for part in said)
         raise LandmarkDirError(f"matcher {name}: expected equal counts, row by row, found {counts}")
-    return Answer(xy_1, xy_2, ms)
+    score = np.asarray(said[2], dtype=np.float64) if len(said) == 3 else None
+    return Answer(xy_1, xy_2, ms, score)
 
 
 def _checked_points(name: str, image: int, points: Any) -> Array:

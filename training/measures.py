@@ -38,6 +38,8 @@ class PairResult:
         Without truth: which matches agree with their neighbours. Else which are correct.
     covered : float
         Share of the body within `COVER_MM` of a correct match; NaN without truth.
+    score : ndarray, shape (N,), optional
+        What the matcher says of each match, where it says anything.
     """
 
     set: str
@@ -49,6 +51,7 @@ class PairResult:
     agrees: NDArray[np.bool_]
     covered: float
     ms: float
+    score: Array | None = None
 
 
 def errors(xy_1: Array, xy_2: Array, project: Callable[[Array], Array]) -> tuple[Array, Array]:
@@ -101,8 +104,10 @@ def _shared_motion(one: Array, two: Array) -> Array:
     offset = one[near] - one[:, None]
     design = np.concatenate([np.ones((*near.shape, 1)), offset], axis=2)  # [N, 12, 3]
     triples = np.array(list(combinations(range(NEIGHBOURS), 3)))  # [220, 3]
-    tiny = 1e-9 * np.eye(3)  # three in a row give a motion that nobody shares, not an error
-    motions = np.linalg.solve(design[:, triples] + tiny, two[near][:, triples])  # [N, 220, 3, 2]
+    tiny = 1e-6 * np.eye(3)  # three in a row give a motion that nobody shares, not an error
+    tried = design[:, triples]  # [N, 220, 3, 3]
+    across = tried.swapaxes(2, 3)
+    motions = np.linalg.solve(across @ tried + tiny, across @ two[near][:, triples])
     away = np.linalg.norm(design[:, None] @ motions - two[near][:, None], axis=3)  # [N, 220, 12]
     best = np.minimum(away, AGREE_MM).sum(axis=2).argmin(axis=1)
     follows = (away[np.arange(len(one)), best] <= AGREE_MM)[..., None]
@@ -145,12 +150,12 @@ def evaluate_set(
         for name, matcher in matchers.items():
             if not number:  # the first call of a library is slow
                 matcher(pair.hu_1, pair.hu_2)
-            xy_1, xy_2, ms = answer(name, matcher, pair.hu_1, pair.hu_2)
+            xy_1, xy_2, ms, score = answer(name, matcher, pair.hu_1, pair.hu_2)
             error, rounded = errors(xy_1, xy_2, pair.project_2_to_1)
             right = error < CORRECT_MM
             share = covered_share(pair.body_1, xy_1[right])
             results.append(
-                PairResult(kind, name, i, pair.patient, error, rounded, right, share, ms)
+                PairResult(kind, name, i, pair.patient, error, rounded, right, share, ms, score)
             )
             shown[name] = (xy_1, xy_2, right)
         if number in drawn:
@@ -169,7 +174,7 @@ def evaluate_followup(file: Path, matchers: Mapping[str, Matcher]) -> SetRun:
             )
             shown = {}
             for name, matcher in matchers.items():
-                xy_1, xy_2, ms = answer(name, matcher, hu_1, hu_2)
+                xy_1, xy_2, ms, _ = answer(name, matcher, hu_1, hu_2)
                 agrees, none = agreement(xy_1, xy_2), np.zeros(0)
                 results.append(
                     PairResult(FOLLOWUP, name, number, patient, none, none, agrees, np.nan, ms)

@@ -7,26 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landmark_dir.network import NETWORKS, STRIDE
+from landmark_dir.weights import NETWORKS
 from training.augment import AugmentOptions
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """The constants of a training; [paper] sec. 2.6 names most of them.
+class PaperOptions:
+    """What only the `paper` network's training has.
 
     Attributes
     ----------
-    network : str
-        A name out of `landmark_dir.network.NETWORKS`.
-    seed : int
-        Pair n of the training draws its random numbers from (seed, n) alone.
-    epochs : float
-        How often each training slice is seen.
-    batch : int
-        Pairs a step, over all processes.
-    crop_px : int
-        Side of the square images, px of 1 mm.
     keypoints : int
         K, landmarks sampled per image.
     cells : bool
@@ -39,23 +29,10 @@ class TrainOptions:
         m_pos and m_neg.
     hinge, cross_entropy : float
         Factors of the two parts of eq. 3; 1 in the paper, 0 leaves a part out.
-    learning_rate, final_learning_rate : float
-        Adam's, at the start and, by a cosine, at the end.
-    weight_decay : float
-    mixed_precision : bool
-        Encode in bfloat16 where the device computes in it.
-    threshold : float
-        thresh_landmark, for validation.
     border_px : int
         Landmarks this close to the image's edge never match.
-    augment : AugmentOptions
     """
 
-    network: str
-    seed: int
-    epochs: float
-    batch: int
-    crop_px: int
     keypoints: int
     cells: bool
     valid_mask: bool
@@ -64,13 +41,74 @@ class TrainOptions:
     margin_neg: float
     hinge: float
     cross_entropy: float
+    border_px: int
+
+
+@dataclass(frozen=True)
+class SeekOptions:
+    """What only the `default` network's training has.
+
+    Attributes
+    ----------
+    points : int
+        Sought per pair and direction.
+    matchability : float
+        Factor of its cross entropy.
+    border_px : int
+        Points this close to the image's edge are not sought.
+    """
+
+    points: int
+    matchability: float
+    border_px: int
+
+
+RECIPES: dict[str, type[PaperOptions] | type[SeekOptions]] = {
+    "paper": PaperOptions,
+    "default": SeekOptions,
+}
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The constants of a training; [paper] sec. 2.6 names most of them.
+
+    Attributes
+    ----------
+    network : str
+        A name out of `landmark_dir.weights.NETWORKS`.
+    seed : int
+        Pair n of the training draws its random numbers from (seed, n) alone.
+    epochs : float
+        How often each training slice is seen.
+    batch : int
+        Pairs a step, over all processes.
+    crop_px : int
+        Side of the square images, px of 1 mm.
+    learning_rate, final_learning_rate : float
+        Adam's, at the start and, by a cosine, at the end.
+    weight_decay : float
+    mixed_precision : bool
+        Encode in bfloat16 where the device computes in it.
+    threshold : float
+        thresh_landmark, for validation.
+    augment : AugmentOptions
+    recipe : PaperOptions or SeekOptions
+        The table of the network's own name.
+    """
+
+    network: str
+    seed: int
+    epochs: float
+    batch: int
+    crop_px: int
     learning_rate: float
     final_learning_rate: float
     weight_decay: float
     mixed_precision: bool
     threshold: float
-    border_px: int
     augment: AugmentOptions
+    recipe: PaperOptions | SeekOptions
 
     @classmethod
     def read(cls, path: Path) -> "TrainOptions":
@@ -85,20 +123,24 @@ class TrainOptions:
             values = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path}: expected a TOML file, found {error}") from error
-        augment = values.pop("augment", {})
-        _check_keys(cls, {*values, "augment"}, str(path))
+        name = values.get("network")
+        if name not in RECIPES:
+            known = ", ".join(RECIPES)
+            raise ValueError(f"{path}: network: expected one of {known}, found {name!r}")
+        augment, recipe = values.pop("augment", {}), values.pop(name, {})
+        _check_keys(cls, {*values, "augment", "recipe"}, str(path))
         _check_keys(AugmentOptions, set(augment), f"{path}, [augment]")
+        _check_keys(RECIPES[name], set(recipe), f"{path}, [{name}]")
         _check_types(cls, values, str(path))
         _check_types(AugmentOptions, augment, f"{path}, [augment]")
-        return cls(**values, augment=AugmentOptions(**augment))
+        _check_types(RECIPES[name], recipe, f"{path}, [{name}]")
+        return cls(**values, augment=AugmentOptions(**augment), recipe=RECIPES[name](**recipe))
 
     def __post_init__(self) -> None:
-        if self.network not in NETWORKS:
-            known = ", ".join(NETWORKS)
-            raise ValueError(f"network: expected one of {known}, found {self.network!r}")
-        if self.crop_px < STRIDE or self.crop_px % STRIDE:
-            raise ValueError(f"crop_px: expected a multiple of {STRIDE}, found {self.crop_px}")
-        for name in ("epochs", "batch", "keypoints", "learning_rate"):
+        stride = NETWORKS[self.network].stride
+        if self.crop_px < stride or self.crop_px % stride:
+            raise ValueError(f"crop_px: expected a multiple of {stride}, found {self.crop_px}")
+        for name in ("epochs", "batch", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: expected more than 0, found {getattr(self, name)}")
 
@@ -112,7 +154,7 @@ def _check_keys(kind: type, found: set[str], place: str) -> None:
     wrong = {"unknown": sorted(found - known), "missing": sorted(known - found)}
     if any(wrong.values()):
         what = "; ".join(f"{key} {', '.join(names)}" for key, names in wrong.items() if names)
-        raise ValueError(f"{place}: {what}; see training/configs/paper.toml for all keys")
+        raise ValueError(f"{place}: {what}; see training/configs for all keys")
 
 
 def _check_types(kind: type, values: dict[str, Any], place: str) -> None:

@@ -5,20 +5,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from landmark_dir.matching import has_bfloat16
+from landmark_dir.devices import has_bfloat16
 from landmark_dir.network import PaperNetwork, best_of_each_cell, describe
 from training import losses
 from training.augment import Warp
 from training.dataset import PairBatch
-from training.options import TrainOptions
+from training.options import PaperOptions, TrainOptions
 from training.timing import Stopwatch
 
 
 class Step(NamedTuple):
     """What a step says of a batch."""
 
-    terms: losses.LossTerms
-    matches: Tensor  # ground-truth matches among the sampled landmarks, per pair
+    terms: dict[str, Tensor]  # their sum is the loss
+    figures: dict[str, Tensor]  # worth a curve
 
 
 def sample_landmarks(logits: Tensor, count: int, *, cells: bool = True) -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ def sample_landmarks(logits: Tensor, count: int, *, cells: bool = True) -> tuple
 
 @torch.no_grad()
 def make_truth(
-    pairs: PairBatch, keypoints_1: Tensor, keypoints_2: Tensor, options: TrainOptions
+    pairs: PairBatch, keypoints_1: Tensor, keypoints_2: Tensor, options: PaperOptions
 ) -> losses.Truth:
     """Ground truth for sampled landmarks [B, K, 2] of both images."""
 
@@ -70,6 +70,8 @@ def training_step(
     network: PaperNetwork, pairs: PairBatch, options: TrainOptions, watch: Stopwatch
 ) -> Step:
     """The terms of eq. 1 for a batch."""
+    recipe = options.recipe
+    assert isinstance(recipe, PaperOptions)
     images = torch.cat([pairs.images_1, pairs.images_2])
     half = options.mixed_precision and has_bfloat16(images.device.type)
     with watch.phase("encode"):
@@ -78,20 +80,20 @@ def training_step(
             maps = network.encode(images)
     with watch.phase("sampling layer"):
         keypoints, logits = sample_landmarks(
-            maps.logits.float(), options.keypoints, cells=options.cells
+            maps.logits.float(), recipe.keypoints, cells=recipe.cells
         )
         raw_1, raw_2 = describe(maps, keypoints).chunk(2)
     with watch.phase("ground truth"):
         keypoints_1, keypoints_2 = keypoints.chunk(2)
-        truth = make_truth(pairs, keypoints_1, keypoints_2, options)
+        truth = make_truth(pairs, keypoints_1, keypoints_2, recipe)
     with watch.phase("loss"):
         logits_1, logits_2 = logits.chunk(2)
-        hinge = losses.hinge_loss(raw_1, raw_2, truth.match, options.margin_pos, options.margin_neg)
+        hinge = losses.hinge_loss(raw_1, raw_2, truth.match, recipe.margin_pos, recipe.margin_neg)
         entropy = losses.matching_cross_entropy(network.match_logits(raw_1, raw_2), truth.match)
-        terms = losses.LossTerms(
-            losses.landmark_loss(logits_1, truth.landmark_1),
-            losses.landmark_loss(logits_2, truth.landmark_2),
-            options.hinge * hinge,
-            options.cross_entropy * entropy,
-        )
-    return Step(terms, truth.match.sum((1, 2)).mean())
+        terms = {
+            "landmark_1": losses.landmark_loss(logits_1, truth.landmark_1),
+            "landmark_2": losses.landmark_loss(logits_2, truth.landmark_2),
+            "hinge": recipe.hinge * hinge,
+            "cross_entropy": recipe.cross_entropy * entropy,
+        }
+    return Step(terms, {"training_matches": truth.match.sum((1, 2)).mean()})

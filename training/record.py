@@ -32,11 +32,11 @@ class Log:
         self._board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1)
         self._bar = tqdm(total=run.steps, initial=step, unit="step", disable=None)
 
-    def advance(self, recent: list[torch.Tensor]) -> None:
-        """Move the progress bar; every 50 steps, show the loss."""
+    def advance(self, recent: list[torch.Tensor], terms: int) -> None:
+        """Move the progress bar; every 50 steps, show the loss: the first `terms` columns."""
         self._bar.update()
         if len(recent) % 50 == 0:
-            loss = torch.stack(recent[-50:])[:, :-1].sum(1).mean().item()
+            loss = torch.stack(recent[-50:])[:, :terms].sum(1).mean().item()
             self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             self._board.add_scalar("loss/total", loss, self._bar.n)
 

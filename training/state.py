@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from landmark_dir.network import NETWORKS, PaperNetwork
+from landmark_dir.weights import NETWORKS, Network
 from training.options import TrainOptions
 from training.pack import Slice
 from training.processes import Team
@@ -20,7 +20,7 @@ WARM_UP_STEPS = 100
 class State:
     """What changes while training, and is kept in `last.pt`."""
 
-    network: PaperNetwork
+    network: Network
     optimizer: torch.optim.Optimizer
     step: int = 0
     best: float = -math.inf
@@ -77,7 +77,8 @@ def new_state(options: TrainOptions, team: Team) -> State:
     network = NETWORKS[options.network]()
     team.share_batch_norm(network)
     network.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(
+    adam = torch.optim.Adam if options.network == "paper" else torch.optim.AdamW
+    optimizer = adam(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
     return State(network, optimizer)

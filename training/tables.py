@@ -171,6 +171,7 @@ def report(runs: Mapping[str, SetRun]) -> str:
             "do the rows that say so.",
             paper_table(made),
         ]
+        parts += scores_section(made)
     if real:
         parts += [
             f"## {FOLLOWUP}",
@@ -179,3 +180,42 @@ def report(runs: Mapping[str, SetRun]) -> str:
             followup_table(real),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def scored(results: Iterable[PairResult]) -> dict[str, tuple[Array, NDArray[np.bool_]]]:
+    """Scores and whether the matches are right, of all sets, by matcher that gives scores."""
+    by_matcher: dict[str, list[PairResult]] = {}
+    for result in results:
+        if result.score is not None:
+            by_matcher.setdefault(result.matcher, []).append(result)
+    return {
+        name: (
+            np.concatenate([result.score for result in part if result.score is not None]),
+            np.concatenate([result.agrees for result in part]),
+        )
+        for name, part in by_matcher.items()
+    }
+
+
+def scores_section(results: Sequence[PairResult]) -> list[str]:
+    """What scores are worth, for each matcher that gives them."""
+    parts = ["## Scores", "All sets together; the matches that the matcher returns."]
+    for name, (score, right) in scored(results).items():
+        parts += [f"{name}:", reliability_table(score, right)]
+    return parts if len(parts) > 2 else []
+
+
+def reliability_table(score: Array, right: NDArray[np.bool_]) -> str:
+    """How often pairs [N] of each tenth of the score are right, beside what the score says."""
+    tenth = (10 * score).astype(int).clip(0, 9)
+    rows = [
+        [
+            f"{k / 10:.1f} - {(k + 1) / 10:.1f}",
+            int(of.sum()),
+            float(score[of].mean()),
+            float(right[of].mean()),
+        ]
+        for k in range(10)
+        if (of := tenth == k).any()
+    ]
+    return markdown(["score", "pairs", "mean score", "share within 2 mm"], rows)

@@ -14,22 +14,26 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from landmark_dir.errors import LandmarkDirError
-from training import losses
+from training import paper, seek
 from training.dataset import make_pairs, on_device
 from training.options import TrainOptions
 from training.pack import read_pack
-from training.paper import Step, training_step
+from training.paper import Step
 from training.processes import Team
 from training.record import Log, best_value, last_start, open_folder, write_start
 from training.state import Run, State, learning_rate, new_state
 from training.timing import Stopwatch
 
-NAMES = (*losses.LossTerms._fields, "training_matches")
+STEPS: dict[str, Callable[..., Step]] = {
+    "paper": paper.training_step,
+    "default": seek.training_step,
+}
 
 
 def take_step(state: State, run: Run, watch: Stopwatch) -> Step:
@@ -40,10 +44,11 @@ def take_step(state: State, run: Run, watch: Stopwatch) -> Step:
         seeds = [first + row for row in team.share(options.batch)]
         shape = (options.crop_px, options.crop_px)
         pairs = make_pairs(run.slices, seeds, shape, options.augment, team.device)
-    step = training_step(state.network, pairs, options, watch)
+    step: Step = STEPS[options.network](state.network, pairs, options, watch)
     with watch.phase("backward"):
         state.optimizer.zero_grad(set_to_none=True)
-        step.terms.total().backward()  # type: ignore[no-untyped-call]
+        loss = torch.stack([*step.terms.values()]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         team.average_gradients(state.network)
     with watch.phase("optimizer"):
         for group in state.optimizer.param_groups:
@@ -68,25 +73,26 @@ def train(run: Run, *, resume: bool = False) -> int:
     elif run.team.leads:
         state.save(run.folder / "last.pt")  # from here on a kill can be resumed
     log = Log(run, state.step) if run.team.leads else None
-    started = shown = time.monotonic()
+    started = last_shown = time.monotonic()
     seconds_before = state.seconds
     watch = Stopwatch()
     recent: list[torch.Tensor] = []
     is_last = state.step >= run.steps
     while not is_last:
         step = take_step(state, run, watch)
-        recent.append(torch.stack([*step.terms, step.matches]).detach())
+        shown = {**step.terms, **step.figures}
+        recent.append(torch.stack([*shown.values()]).detach())
         now = time.monotonic()
         is_last = run.team.agree(state.step >= run.steps or now - started > run.minutes * 60)
-        if run.team.agree(is_last or now - shown > run.every * 60):
-            shown = now
+        if run.team.agree(is_last or now - last_shown > run.every * 60):
+            last_shown = now
             state.seconds = seconds_before + now - started
             means = run.team.average(torch.stack(recent).mean(0)).tolist()
             if log is not None:
-                log.report(state, dict(zip(NAMES, means, strict=True)), watch)
+                log.report(state, dict(zip(shown, means, strict=True)), watch)
             recent, watch = [], Stopwatch()
         elif log is not None:
-            log.advance(recent)
+            log.advance(recent, len(step.terms))
     if log is not None:
         log.close()
     return state.step

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from landmark_dir.matching import match_landmarks, pick_landmarks
-from landmark_dir.network import PaperNetwork
+from landmark_dir.matching import MatchingOptions, match_images
+from landmark_dir.weights import Network
 from training.augment import AugmentOptions
 from training.dataset import make_pairs
 from training.pack import Slice
@@ -16,7 +16,7 @@ FIRST_SEED = 10_000  # the pairs are the same in every training
 
 @torch.no_grad()
 def validate(
-    network: PaperNetwork,
+    network: Network,
     slices: list[Slice],
     augment: AugmentOptions,
     threshold: float,
@@ -39,10 +39,8 @@ def validate(
     errors, inside = [], []
     for i in range(pairs):
         batch = make_pairs(slices, [FIRST_SEED + i], (side_px, side_px), augment, device)
-        images = torch.cat([batch.images_1, batch.images_2])
-        one, two = pick_landmarks(network, images, threshold)
-        rows, _, _ = match_landmarks(network, one, two)
-        xy_1, xy_2 = one.keypoints[rows[:, 0]], two.keypoints[rows[:, 1]]
+        options = MatchingOptions(landmark_threshold=threshold)
+        xy_1, xy_2, _ = match_images(network, batch.images_1, batch.images_2, options)
         error = (xy_1 - batch.project_2_to_1(xy_2[None])[0]).norm(dim=1)
         errors.append(error.cpu().numpy())
         inside.append(batch.in_body(xy_1[None], batch.warp_1)[0].cpu().numpy())

@@ -97,17 +97,30 @@ def format_translation(shift_mm: ArrayLike, fixed: sitk.Image) -> str:
         "MovingImageDimension": ("3",),
         "FixedInternalImagePixelType": ("float",),
         "MovingInternalImagePixelType": ("float",),
-        "Size": tuple(str(size) for size in fixed.GetSize()),
-        "Index": ("0", "0", "0"),
-        "Spacing": _numbers(fixed.GetSpacing()),
-        "Origin": _numbers(fixed.GetOrigin()),
-        # elastix writes the matrix column by column, SimpleITK row by row
-        "Direction": _numbers(np.reshape(fixed.GetDirection(), (3, 3)).T.ravel()),
-        "UseDirectionCosines": ("true",),
+        **_grid(fixed),
         "Resampler": ("DefaultResampler",),
         **resampling(),
     }
     return format_map(parameters)
+
+
+def _grid(image: sitk.Image) -> ParameterMap:
+    """The grid that transformix writes its result on."""
+    return {
+        "Size": tuple(str(size) for size in image.GetSize()),
+        "Index": ("0", "0", "0"),
+        "Spacing": _numbers(image.GetSpacing()),
+        "Origin": _numbers(image.GetOrigin()),
+        # elastix writes the matrix column by column, SimpleITK row by row
+        "Direction": _numbers(np.reshape(image.GetDirection(), (3, 3)).T.ravel()),
+        "UseDirectionCosines": ("true",),
+    }
+
+
+def on_grid(transform: Path, image: sitk.Image, folder: Path, stem: str) -> Path:
+    """Copy a transform and its chain into `folder` to resample onto the grid of `image`."""
+    first, *rest = read_chain(transform)
+    return write_chain([{**first, **_grid(image)}, *rest], folder, stem)
 
 
 def resampling(*, labels: bool = False, outside: float = 0.0) -> ParameterMap:

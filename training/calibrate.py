@@ -1,0 +1,154 @@
+"""Make the score of a pair mean something: the probability that it is within 2 mm.
+
+    python -m training.calibrate runs/default/best.safetensors --pack packs/ct --volumes CT...
+
+Pairs with known truth are made from the training patients: slices as in `training.testsets`, and,
+from volumes, follow-ups in 3D (`training.followup`). A logistic regression on what speaks for each
+match (`landmark_dir.matching_seek.Evidence`) is written into the weights file, one for slices and
+one for volumes. Held-out patients take no part: `training.evaluate` shows how well the score holds.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from landmark_dir.errors import LandmarkDirError
+from landmark_dir.matching import padded, seek_prealigned, seek_slices
+from landmark_dir.matching_seek import Evidence
+from landmark_dir.network_seek import SeekNetwork, scores
+from landmark_dir.volume import read_volume
+from landmark_dir.weights import load_weights, save_weights
+from training import testsets
+from training.evaluate_volumes import best_affine, mapped
+from training.followup import make_follow_up
+from training.measures import CORRECT_MM
+from training.pack import read_pack
+from training.tables import reliability_table
+
+SLICES_PER_PATIENT = 3
+MOTIONS = ("small", "large")  # alternate over the volumes
+STEPS = 50  # of Newton's method; it takes about ten
+RIDGE = 1e-3  # keeps figures that never vary from having a weight
+
+
+class Samples(NamedTuple):
+    """Pairs with what speaks for them."""
+
+    evidence: NDArray[np.float64]  # [N, E]
+    right: NDArray[np.bool_]  # [N]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Samples]") -> "Samples":
+        """All of them together."""
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def fit(samples: Samples) -> NDArray[np.float64]:
+    """Logistic regression by Newton's method: intercept and weights [E + 1]."""
+    mean, scale = samples.evidence.mean(0), samples.evidence.std(0) + 1e-6
+    design = np.column_stack([np.ones(len(samples.right)), (samples.evidence - mean) / scale])
+    weights = np.zeros(design.shape[1])
+    for _ in range(STEPS):
+        probability = 1 / (1 + np.exp(-design @ weights))
+        slope = design.T @ (samples.right - probability) - RIDGE * weights
+        bend = (design.T * (probability * (1 - probability))) @ design
+        step = np.linalg.solve(bend + RIDGE * np.eye(len(weights)), slope)
+        weights = weights + step
+        if np.abs(step).max() < 1e-8:
+            break
+    slopes = weights[1:] / scale
+    return np.concatenate([[weights[0] - slopes @ mean], slopes])
+
+
+def slice_samples(network: SeekNetwork, pack: Path, per_patient: int) -> Samples:
+    """Matches of training slices in each of the test sets' transformations."""
+    slices = read_pack(pack, "training")
+    parts = []
+    for i in tqdm(testsets.choose_slices(slices, per_patient), unit="slice", desc="slices"):
+        for kind in testsets.SETS:
+            pair = testsets.make_pair(kind, slices, i, seed=1)
+            image_1, image_2 = (padded(network, hu) for hu in (pair.hu_1, pair.hu_2))
+            threshold = network.landmark_threshold
+            xy_1, xy_2, evidence = seek_slices(network, image_1, image_2, threshold)
+            away = xy_1.numpy() - pair.project_2_to_1(xy_2.numpy())
+            parts.append(_samples(evidence, np.linalg.norm(away, axis=1)))
+    return Samples.joined(parts)
+
+
+def volume_samples(network: SeekNetwork, volumes: Sequence[Path]) -> Samples:
+    """Matches of simulated follow-ups of volumes, after the best affine stage there can be."""
+    parts = []
+    for number, path in enumerate(tqdm(volumes, unit="volume", desc="volumes")):
+        pair = make_follow_up(read_volume(path), MOTIONS[number % len(MOTIONS)], seed=number)
+        affine = best_affine(pair)
+        prealigned = sitk.Resample(pair.moving, pair.fixed, affine, sitk.sitkLinear, -1000.0)
+        found, evidence = seek_prealigned(network, pair.fixed, prealigned, pair.fixed_body)
+        away = mapped(affine, found.moving) - pair.to_moving(found.fixed)
+        parts.append(_samples(evidence, np.linalg.norm(away, axis=1)))
+    return Samples.joined(parts)
+
+
+def _samples(evidence: Evidence, error_mm: NDArray[np.float64]) -> Samples:
+    return Samples(evidence.features().double().numpy(), error_mm < CORRECT_MM)
+
+
+def calibrate(weights: Path, pack: Path, volumes: Sequence[Path], per_patient: int) -> str:
+    """Write both regressions into the weights file.
+
+    Returns
+    -------
+    str
+        How well the score holds on what it was fitted to, as Markdown.
+    """
+    loaded = load_weights(weights, fold=False)
+    if not isinstance(loaded.network, SeekNetwork):
+        raise LandmarkDirError(
+            f"{weights}: expected weights of the `default` network, found those of "
+            f"`{loaded.metadata['network']}`, whose score is its own"
+        )
+    folded = load_weights(weights).network
+    assert isinstance(folded, SeekNetwork)
+    samples = {"slices": slice_samples(folded, pack, per_patient)}
+    if volumes:
+        samples["volumes"] = volume_samples(folded, volumes)
+    text = []
+    for row, (name, part) in enumerate(samples.items()):
+        calibration = torch.from_numpy(fit(part)).float()
+        with torch.no_grad():
+            loaded.network.get_buffer("calibration")[row] = calibration
+        score = scores(calibration, torch.from_numpy(part.evidence).float()).numpy()
+        text.append(f"{name}:\n\n{reliability_table(score, part.right)}")
+    notes: dict[str, str] = {k: loaded.metadata[k] for k in ("step", "value")}
+    save_weights(loaded.network, weights, notes)
+    return "\n\n".join(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("weights", type=Path, help="file; it is rewritten")
+    add("--pack", type=Path, required=True, help="folder; its training slices are used")
+    add("--volumes", type=Path, nargs="*", default=[], metavar="CT", help="of training patients")
+    add("--per-patient", type=int, default=SLICES_PER_PATIENT, help="slices")
+    add("--threads", type=int, default=1)
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
+    try:
+        print(calibrate(args.weights, args.pack, args.volumes, args.per_patient))
+    except (LandmarkDirError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
