@@ -43,7 +43,9 @@ def main() -> None:
         weights = args.out / f"{name}.safetensors"
         if weights.exists():
             continue
-        options = dataclasses.replace(TrainOptions.read(CONFIG), **changes)  # type: ignore[arg-type]
+        options = TrainOptions.read(CONFIG)
+        recipe = dataclasses.replace(options.recipe, **changes)  # type: ignore[arg-type]
+        options = dataclasses.replace(options, recipe=recipe)
         folder = args.out / name
         folder.mkdir(parents=True, exist_ok=True)
         # validated once, at the end: the last weights are the best, whatever they are

@@ -1,5 +1,6 @@
-"""Speed and memory of the `paper` network: `python -m benchmarks.network [THREADS]`."""
+"""Speed and memory of the networks: `python -m benchmarks.network [THREADS]`."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -13,14 +14,15 @@ import SimpleITK as sitk
 import torch
 
 from benchmarks.common import markdown
-from landmark_dir.matching import match_landmarks, pick_landmarks
 from landmark_dir.phantom import PhantomOptions, make_phantom
-from landmark_dir.slices import to_network
 from landmark_dir.volume import write_volume
 from landmark_dir.weights import load_weights
+from training import baselines
+from training.matchers import BASELINES, Matcher, network_matcher
 
 REPEATS = 10
-LARGE = PhantomOptions(size_xyz=(400, 330, 140), spacing_mm=(1.0, 1.0, 2.0))
+LARGE = PhantomOptions(size_xyz=(400, 330, 100), spacing_mm=(1.0, 1.0, 2.0))
+SIZE = " x ".join(map(str, LARGE.size_xyz))
 
 
 def milliseconds(task: Callable[[], object], repeats: int = REPEATS) -> float:
@@ -35,24 +37,27 @@ def milliseconds(task: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def slice_pair(threads: int) -> list[list[object]]:
-    """Encode and match two 512 x 512 slices of a phantom at 0.7 mm, taken as 1 mm."""
+    """Match two 512 x 512 slices of a phantom at 0.7 mm, taken as 1 mm, beside SIFT."""
     torch.set_num_threads(threads)
+    baselines.opencv().setNumThreads(threads)
     size = PhantomOptions(size_xyz=(512, 512, 4), spacing_mm=(0.7, 0.7, 4.0))
     phantom = make_phantom(size)
     moving = sitk.Resample(phantom.moving, phantom.fixed, sitk.Transform(), sitk.sitkLinear, -1000)
-    images = [
-        torch.from_numpy(to_network(sitk.GetArrayFromImage(image)[2]))[None, None]
-        for image in (phantom.fixed, moving)
-    ]
-    network = load_weights("paper").network
-    both = [pick_landmarks(network, image, 0.5)[0] for image in images]
-    encode = milliseconds(lambda: [pick_landmarks(network, image, 0.5) for image in images])
-    match = milliseconds(lambda: match_landmarks(network, *both))
-    counts = " and ".join(str(len(part.keypoints)) for part in both)
-    return [
-        ["encode two 512 x 512 slices, ms", encode],
-        [f"match {counts} landmarks, ms", match],
-    ]
+    one, two = (sitk.GetArrayFromImage(image)[2] for image in (phantom.fixed, moving))
+    matchers: dict[str, Matcher] = {
+        **{name: network_matcher(load_weights(name)) for name in ("default", "paper")},
+        "SIFT, ratio test, soft tissue": BASELINES["SIFT-RatioTest, soft tissue"],
+    }
+    rows: list[list[object]] = []
+    for name, matcher in matchers.items():
+        found = len(matcher(one, two)[0])
+        rows.append(
+            [
+                f"match two 512 x 512 slices, {name} ({found} matches), ms",
+                milliseconds(lambda matcher=matcher: matcher(one, two)),  # type: ignore[misc]
+            ]
+        )
+    return rows
 
 
 def whole_pair(threads: int) -> list[list[object]]:
@@ -64,13 +69,19 @@ def whole_pair(threads: int) -> list[list[object]]:
         for image, file in zip((phantom.fixed, phantom.moving), files, strict=True):
             write_volume(image, file)
         rows = []
-        for command in ("landmarks", "register"):
-            out = folder / command
+        for command, weights in (
+            *(("landmarks", weights) for weights in ("default", "paper")),
+            ("register", "default"),
+        ):
+            out = folder / f"{command}-{weights}"
             call = [sys.executable, "-m", "landmark_dir.cli", command, *map(str, files)]
+            call += ["-o", str(out), "--threads", str(threads), "--weights", weights, "-q"]
             started = time.perf_counter()
-            peak = run_and_watch([*call, "-o", str(out), "--threads", str(threads), "-q"])
+            peak = run_and_watch(call)
             seconds = time.perf_counter() - started
-            rows.append([f"`{command}` of 400 x 330 x 140 voxels, s", seconds])
+            spent = json.loads((out / "run.json").read_text())["seconds"]
+            rows.append([f"`{command} --weights {weights}` of {SIZE} voxels, s", seconds])
+            rows.append(["... of which finding landmarks", spent["landmarks"]])
             rows.append(["... peak memory of all processes, GiB", peak])
         return rows
 

@@ -1,6 +1,7 @@
 """Match two axial CT slices with the network, and draw the matches.
 
-No outliers are removed here, as in the paper; `find_landmarks` does that, on whole volumes.
+The weights are `default`, which drop matches that contradict their neighbours. Those of the seed
+paper drop none in slices: `match_slices(hu_1, hu_2, weights="paper")`.
 
 Writes `match_two_slices.png` into the current folder.
 """
@@ -13,7 +14,7 @@ import landmark_dir
 from landmark_dir.geometry import index_to_physical, physical_to_index
 from landmark_dir.phantom import Phantom, PhantomOptions
 
-# 1 mm in-plane is what the network was trained for; both scans on one grid, so slice 2 fits 2
+# 1 mm in-plane is what the networks were trained for; both scans on one grid, so slice 2 fits 2
 PAIR = PhantomOptions(
     size_xyz=(288, 224, 5), spacing_mm=(1.0, 1.0, 5.0), own_grid=False, displacement_mm=4.0
 )
