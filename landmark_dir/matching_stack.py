@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from landmark_dir.devices import has_bfloat16
 from landmark_dir.matching_seek import best_columns
 from landmark_dir.network import parabola_peak
 
@@ -147,7 +148,7 @@ def best_in_windows(
 
 def _fast_half(tensor: Tensor) -> bool:
     """Whether products of this half precision are as fast as they are small."""
-    return tensor.dtype == torch.bfloat16 or tensor.device.type == "cuda"
+    return tensor.device.type == "cuda" or has_bfloat16(tensor.device.type)
 
 
 def below_places(descriptors: Tensor, stack: MapStack, places: Tensor) -> tuple[Tensor, Tensor]:

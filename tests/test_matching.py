@@ -14,7 +14,12 @@ from landmark_dir.body import body_mask
 from landmark_dir.devices import choose_device, torch_threads
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.geometry import voxel_centres
-from landmark_dir.matching import MatchingOptions, match_slices, match_volumes
+from landmark_dir.matching import (
+    MatchingOptions,
+    grid_to_match,
+    match_slices,
+    match_volumes,
+)
 from landmark_dir.matching_paper import match_landmarks
 from landmark_dir.network import Landmarks, PaperNetwork
 from landmark_dir.phantom import Phantom, PhantomOptions, make_phantom
@@ -159,3 +164,52 @@ def test_network_units_rise_with_hu() -> None:
     assert units[0] == -1
     assert units[-1] == 1
     assert (np.diff(units) > 0).all()
+
+
+def test_a_motion_of_35_mm_is_found(pair: Phantom) -> None:
+    network, body = load_weights("default").network, body_mask(pair.fixed)
+    shift = np.array([21.0, -20.0, 18.0])  # mm; 35 in all, three slices through-plane
+    axes = np.reshape(pair.fixed.GetDirection(), (3, 3))
+    moved = sitk.Resample(
+        pair.fixed,
+        pair.fixed,
+        sitk.TranslationTransform(3, (axes @ shift).tolist()),
+        sitk.sitkLinear,
+        -1000.0,
+    )
+    pairs = match_volumes(pair.fixed, moved, body, body_mask(moved), network)
+    assert len(pairs) > 500
+    error = np.linalg.norm(pairs.moving - pairs.fixed + axes @ shift, axis=1)
+    assert np.median(error) < 0.5  # mm
+    assert np.percentile(error, 95) < 3
+
+
+def test_landmarks_lie_in_both_masks(pair: Phantom) -> None:
+    network = load_weights("default").network
+    half = sitk.GetArrayFromImage(body_mask(pair.fixed))
+    half[:, :, : half.shape[2] // 2] = 0
+    mask = sitk.GetImageFromArray(half)
+    mask.CopyInformation(pair.fixed)
+    body = body_mask(pair.fixed)
+    for masks in ((mask, body), (body, mask)):
+        pairs = match_volumes(pair.fixed, pair.fixed, *masks, network)
+        columns = [pair.fixed.TransformPhysicalPointToContinuousIndex(p)[0] for p in pairs.moving]
+        assert len(columns) > 300
+        assert min(columns) > half.shape[2] // 2 - 1.5
+
+
+def test_the_grid_has_the_slices_of_the_finer_volume() -> None:
+    fixed = sitk.Image((40, 30, 9), sitk.sitkFloat32)
+    fixed.SetSpacing((0.8, 0.8, 5.0))
+    fixed.SetDirection((0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
+    fixed.SetOrigin((7.0, -40.0, 12.0))
+    moving = sitk.Image((40, 30, 9), sitk.sitkFloat32)
+    for spacing, finest in ((1.0, 2.0), (2.5, 2.5), (7.0, 5.0)):
+        moving.SetSpacing((0.7, 0.7, spacing))
+        grid = grid_to_match(load_weights("default").network, fixed, moving)
+        assert grid.GetSpacing() == pytest.approx((0.8, 0.8, finest))
+        assert grid.GetOrigin() == fixed.GetOrigin()
+        assert grid.GetDirection() == fixed.GetDirection()
+        assert (grid.GetSize()[2] - 1) * finest == pytest.approx(40, abs=finest - 1e-6)
+    same = grid_to_match(load_weights("paper").network, fixed, moving)
+    assert same.GetSize() == fixed.GetSize()
