@@ -29,7 +29,7 @@ Weights of the `{network}` network, trained by this repository's own code from r
 ## Measured on the pack's validation patients
 
 Pairs made as in training (both images warped and changed), 320 x 320 px, seeds fixed; all matches
-of landmarks with a probability (matchability) above {threshold:g}; errors are continuous, px of 1 mm.
+of landmarks with a probability (matchability) above {threshold:g}; errors are continuous, in mm.
 
 | matches (median) | median error | within 2 px | beyond 16 px | correct (within 2 px) a pair |
 |---|---|---|---|---|
