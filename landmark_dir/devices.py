@@ -47,8 +47,8 @@ def torch_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def encode(network: Any, images: Tensor) -> Any:
+def encode(network: Any, images: Tensor, *, mixed_precision: bool = True) -> Any:
     """What a network says of slices [B, 1, H, W], in bfloat16 where the device computes in it."""
-    half = has_bfloat16(images.device.type)
+    half = mixed_precision and has_bfloat16(images.device.type)
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
         return network.encode(images.contiguous(memory_format=torch.channels_last))

@@ -69,8 +69,7 @@ def best_places(matchability: Tensor, threshold: float, count: int = 1) -> tuple
     )
     best, which = cells.topk(count, dim=1)
     cell = torch.arange(len(best), device=best.device)[:, None]
-    y = torch.div(cell, width, rounding_mode="floor") * PER_CELL
-    y = y + torch.div(which, PER_CELL, rounding_mode="floor")
+    y = cell // width * PER_CELL + which // PER_CELL
     x = cell % width * PER_CELL + which % PER_CELL
     keep = best.sigmoid() > threshold
     return (y * matchability.shape[1] + x)[keep], best[keep]
@@ -78,7 +77,7 @@ def best_places(matchability: Tensor, threshold: float, count: int = 1) -> tuple
 
 def places_xy(flat: Tensor, width: int) -> Tensor:
     """Pixel places [N, 2] of rows of a flattened map."""
-    xy = torch.stack([flat % width, torch.div(flat, width, rounding_mode="floor")], -1)
+    xy = torch.stack([flat % width, flat // width], -1)
     return (xy + 0.5) * MAP_PX - 0.5
 
 
@@ -112,7 +111,7 @@ def best_columns(similarity: Tensor) -> Tensor:
 def _around(flat: Tensor, count: int, width: int) -> Tensor:
     """Rows [N, 9] of the places around rows of a flattened map of `count` places."""
     one = torch.tensor([-1, 0, 1], device=flat.device)
-    y = torch.div(flat, width, rounding_mode="floor")[:, None] + one
+    y = (flat // width)[:, None] + one
     x = flat[:, None] % width + one
     y, x = y.clamp(0, count // width - 1), x.clamp(0, width - 1)
     return (y[:, :, None] * width + x[:, None]).flatten(1)
@@ -126,7 +125,7 @@ def below_place(descriptors: Tensor, places: Tensor, flat: Tensor, width: int) -
     """
     xy = places_xy(flat, width)
     last = torch.tensor([width - 1, len(places) // width - 1], device=flat.device)
-    place = torch.stack([flat % width, torch.div(flat, width, rounding_mode="floor")], 1)
+    place = torch.stack([flat % width, flat // width], 1)
     inner = (place > 0) & (place < last)
     near = (places[_around(flat, len(places), width)] * descriptors[:, None]).sum(-1)
     for axis, (before, after) in enumerate(((3, 5), (1, 7))):  # rows of 3 x 3 places

@@ -96,17 +96,13 @@ def pooled(stack: MapStack, step_mm: float) -> MapStack:
 def tile_of(rows: Tensor, columns: Tensor, width: int) -> Tensor:
     """The tile of each place of a map that is `width` places wide."""
     across = -(-width // TILE)
-    return torch.div(rows, TILE, rounding_mode="floor") * across + torch.div(
-        columns, TILE, rounding_mode="floor"
-    )
+    return rows // TILE * across + columns // TILE
 
 
 def tile_corners(tiles: Tensor, width: int) -> Tensor:
     """First (row, column) [T, 2] of tiles."""
     across = -(-width // TILE)
-    return TILE * torch.stack(
-        [torch.div(tiles, across, rounding_mode="floor"), tiles % across], dim=-1
-    )
+    return TILE * torch.stack([tiles // across, tiles % across], dim=-1)
 
 
 def best_in_windows(
@@ -195,7 +191,7 @@ def seek_stack(
             start = torch.stack(
                 [
                     torch.full_like(flat, k),
-                    torch.div(flat, width, rounding_mode="floor"),
+                    flat // width,
                     flat % width,
                 ],
                 1,

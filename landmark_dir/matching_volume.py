@@ -191,7 +191,7 @@ def _starts(
             none = torch.zeros(0, device=stack.matchability.device)
             return none.long(), none
         flat, logit = best_places(stack.matchability[k], threshold)
-        column, row = flat % width, torch.div(flat, width, rounding_mode="floor")
+        column, row = flat % width, flat // width
         xy = (torch.stack([column, row], -1) + 0.5) * stack.place_mm - 0.5
         keep = inside(xy, k * thin)
         return flat[keep], logit[keep]

@@ -16,7 +16,6 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FILTERS = (16, 32, 64, 128, 256)  # [paper] sec. 2.2.1
-STRIDE = 2 ** (len(FILTERS) - 1)  # slices are padded to a multiple of this, px
 CELL_PX = 8  # one landmark per cell, [paper] sec. 2.4
 
 
@@ -80,7 +79,7 @@ class PaperNetwork(nn.Module):
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def encode(self, slices: Tensor) -> Maps:
-        """Run the CNN branch on slices [B, 1, H, W]; H and W are multiples of `STRIDE`."""
+        """Run the CNN branch on slices [B, 1, H, W]; H and W are multiples of `stride`."""
         skips = [self.down[0](slices)]
         for block in self.down[1:]:
             skips.append(block(functional.max_pool2d(skips[-1], 2)))

@@ -79,9 +79,9 @@ def align(
     return points_2, correlation
 
 
-def blur(image: Tensor, sigma_px: float) -> Tensor:
-    """Gaussian filter of an image [..., H, W], in-plane; edges go on."""
-    reach = max(1, round(2.5 * sigma_px))
+def blur(image: Tensor, sigma_px: float, sigmas: float = 2.5) -> Tensor:
+    """Gaussian filter of an image [..., H, W], in-plane, cut off at `sigmas`; edges go on."""
+    reach = max(1, round(sigmas * sigma_px))
     x = torch.arange(-reach, reach + 1)
     bell = torch.exp(-0.5 * (x / sigma_px).square())
     for axis in (-1, -2):

@@ -9,15 +9,13 @@ from landmark_dir.phantom import PhantomOptions, make_phantom
 from landmark_dir.points import PointPairs
 from training.evaluate_volumes import (
     Case,
-    best_affine,
     judge,
     main,
-    mapped,
     row,
     table,
     write_results,
 )
-from training.followup import FollowUp, make_follow_up, truth_points
+from training.followup import FollowUp, best_affine, make_follow_up, mapped, truth_points
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,7 @@ from landmark_dir.network_seek import SeekNetwork, scores
 from landmark_dir.volume import read_volume
 from landmark_dir.weights import load_weights, save_weights
 from training import testsets
-from training.evaluate_volumes import best_affine, mapped
-from training.followup import make_follow_up
+from training.followup import best_affine, make_follow_up, mapped
 from training.measures import CORRECT_MM
 from training.pack import read_pack
 from training.tables import reliability_table

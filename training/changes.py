@@ -4,10 +4,13 @@ The same changes as in the `followup` test set (`training.appearance`), with con
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from landmark_dir import refining
 
 SOFT_HU = (-20.0, 120.0)  # where agent arrives and gas can be
 AGENT_HU = (-80.0, 160.0)  # more or less contrast agent than before, where most arrives
@@ -21,20 +24,11 @@ SHARPER_GAIN = (0.3, 1.5)
 AIR_HU = -1000.0
 GRAIN_SIGMA_PX = 0.7  # of noise that is not white
 
+blur = partial(refining.blur, sigmas=3.0)  # here nobody waits for it
+
 
 def _uniform(low: float, high: float, rng: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=rng))
-
-
-def blur(image: Tensor, sigma_px: float) -> Tensor:
-    """Gaussian filter of an image [H, W]."""
-    reach = max(1, round(3 * sigma_px))
-    x = torch.arange(-reach, reach + 1, device=image.device)
-    bell = torch.exp(-0.5 * (x / sigma_px).square())
-    bell = bell / bell.sum()
-    framed = functional.pad(image[None, None], (reach,) * 4, mode="replicate")
-    rows = functional.conv2d(framed, bell.view(1, 1, 1, -1))
-    return functional.conv2d(rows, bell.view(1, 1, -1, 1))[0, 0]
 
 
 def change(hu: Tensor, body: Tensor, share: float, rng: torch.Generator) -> Tensor:

@@ -17,17 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir import RegisterOptions, find_landmarks
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.geometry import Points
 from landmark_dir.points import PointPairs
 from landmark_dir.rundir import sha256, write_json
 from landmark_dir.volume import read_volume
 from landmark_dir.weights import find_weights
-from training.followup import FollowUp, make_follow_up, truth_points
+from training.followup import FollowUp, best_affine, make_follow_up, mapped
 from training.followup_motion import MOTIONS
 from training.matchers import weights_name
 from training.measures import CORRECT_MM
@@ -35,7 +33,6 @@ from training.tables import machine, markdown, reliability_table
 
 BINS_MM = ((0, 10), (10, 20), (20, 40))  # of motion
 FAR_MM = 10.0  # an error that a registration cannot bear
-TRUTH_POINTS = 2000
 
 
 @dataclass(frozen=True)
@@ -56,23 +53,6 @@ class Case:
     motion_mm: NDArray[np.float64]
     score: NDArray[np.float64]
     seconds: float
-
-
-def best_affine(pair: FollowUp) -> sitk.AffineTransform:
-    """The affine map, fixed -> moving, nearest to the true motion."""
-    fixed, moving = truth_points(pair, TRUTH_POINTS, seed=0)
-    design = np.column_stack([fixed, np.ones(len(fixed))])
-    solution, *_ = np.linalg.lstsq(design, moving, rcond=None)
-    affine = sitk.AffineTransform(3)
-    affine.SetMatrix(solution[:3].T.ravel().tolist())
-    affine.SetTranslation(solution[3].tolist())
-    return affine
-
-
-def mapped(affine: sitk.AffineTransform, points: Points) -> Points:
-    """Points [N, 3] through an affine map about the origin."""
-    matrix = np.reshape(affine.GetMatrix(), (3, 3))
-    return np.asarray(points @ matrix.T + np.array(affine.GetTranslation()))
 
 
 def judge(weights: str, name: str, pair: FollowUp, found: PointPairs, seconds: float) -> Case:

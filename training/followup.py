@@ -36,6 +36,7 @@ from training.followup_scan import (
 from training.testsets import HU_RANGE
 
 BACK = np.array([0.0, 1.0, 0.0])  # down, where the patient lies on the back
+AFFINE_POINTS = 2000  # that the best affine map is fitted to
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +167,23 @@ def truth_points(pair: FollowUp, count: int, seed: int) -> tuple[Points, Points]
             f"expected {count} points seen in both images, found {seen.sum()}; take another seed"
         )
     return fixed[seen][:count], moving[seen][:count]
+
+
+def best_affine(pair: FollowUp) -> sitk.AffineTransform:
+    """The affine map, fixed -> moving, nearest to the true motion."""
+    fixed, moving = truth_points(pair, AFFINE_POINTS, seed=0)
+    design = np.column_stack([fixed, np.ones(len(fixed))])
+    solution, *_ = np.linalg.lstsq(design, moving, rcond=None)
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix(solution[:3].T.ravel().tolist())
+    affine.SetTranslation(solution[3].tolist())
+    return affine
+
+
+def mapped(affine: sitk.AffineTransform, points: Points) -> Points:
+    """Points [N, 3] through an affine map about the origin."""
+    matrix = np.reshape(affine.GetMatrix(), (3, 3))
+    return np.asarray(points @ matrix.T + np.array(affine.GetTranslation()))
 
 
 def write_follow_up(pair: FollowUp, folder: Path, points: int, about: dict[str, Any]) -> None:

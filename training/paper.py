@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from landmark_dir.devices import has_bfloat16
+from landmark_dir.devices import encode
 from landmark_dir.network import PaperNetwork, best_of_each_cell, describe
 from training import losses
 from training.augment import Warp
@@ -73,11 +73,8 @@ def training_step(
     recipe = options.recipe
     assert isinstance(recipe, PaperOptions)
     images = torch.cat([pairs.images_1, pairs.images_2])
-    half = options.mixed_precision and has_bfloat16(images.device.type)
     with watch.phase("encode"):
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
-            maps = network.encode(images)
+        maps = encode(network, images, mixed_precision=options.mixed_precision)
     with watch.phase("sampling layer"):
         keypoints, logits = sample_landmarks(
             maps.logits.float(), recipe.keypoints, cells=recipe.cells

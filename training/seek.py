@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from landmark_dir.devices import has_bfloat16
+from landmark_dir.devices import encode
 from landmark_dir.network import CELL_PX, sample_maps
 from landmark_dir.network_seek import MAP_PX, SeekMaps, SeekNetwork
 from training.dataset import PairBatch
@@ -108,11 +108,8 @@ def training_step(
     recipe = options.recipe
     assert isinstance(recipe, SeekOptions)
     images = torch.cat([pairs.images_1, pairs.images_2])
-    half = options.mixed_precision and has_bfloat16(images.device.type)
     with watch.phase("encode"):
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
-            maps = network.encode(images)
+        maps = encode(network, images, mixed_precision=options.mixed_precision)
     one, two = (SeekMaps(*(part.chunk(2)[i] for part in maps)) for i in (0, 1))
     with watch.phase("ground truth"):
         there = draw_points(pairs, recipe)
