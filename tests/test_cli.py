@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from click.testing import CliRunner, Result
 from conftest import Case
 
-from landmark_dir import backends, cli, rundir
+from landmark_dir import backends, cli, cli_shared, rundir
 from landmark_dir.points import read_elastix_points
 from landmark_dir.weights import shipped_weights
 
@@ -467,7 +467,7 @@ def test_killed_half_way_nothing_looks_finished(name: str, case_files: Path, out
         assert not list(out.parent.glob(f".run.partial-*/{rundir.RUN_JSON}"))
         wait_for(lambda: not engines_of(out.parent))  # it ends by itself
     else:
-        assert process.returncode == cli.INTERRUPTED
+        assert process.returncode == cli_shared.INTERRUPTED
         assert said.splitlines()[-1] == "Aborted, nothing was written"
         assert nothing_left(out)
         assert not engines_of(out.parent)
@@ -487,20 +487,20 @@ def test_progress_rewrites_one_line_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    progress = cli.Progress(quiet=False)
+    progress = cli_shared.Progress(quiet=False)
     progress.rewrite = True
     progress("affine: resolution 1 of 4, iteration 3")
     progress("b-spline: " + "x" * 100)
     progress.done()
     said = capsys.readouterr().err
-    lines = said.split(cli.CLEAR_LINE)
+    lines = said.split(cli_shared.CLEAR_LINE)
     assert "\n" not in said
     assert lines[1].endswith("affine: resolution 1 of 4, ite")
     assert max(map(len, lines)) == 39
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = cli.Progress(quiet=True)
+    progress = cli_shared.Progress(quiet=True)
     progress("affine")
     progress.done()
     assert capsys.readouterr().err == ""
