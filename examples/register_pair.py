@@ -6,7 +6,8 @@ Writes the run folder `register_pair` into the current folder.
 import numpy as np
 
 import landmark_dir
-from landmark_dir.metrics import dice, distances_mm
+from landmark_dir.metrics import distances_mm
+from landmark_dir.overlap import dice
 from landmark_dir.phantom import LABELS, PhantomOptions
 
 # a small phantom saves time; yours: landmark_dir.read_volume("scan.nii.gz"), or simply the path

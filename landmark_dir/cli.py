@@ -70,7 +70,7 @@ def main() -> None:
     callback=_landmark_weight,
     default=",".join(f"{w:g}" for w in DEFAULTS.landmark_weight),
     show_default=True,
-    help="Metric weight of the points: one for the first resolution, or one for each.",
+    help="Metric weight of the points: one for all resolutions, or one for each.",
 )
 @click.option(
     "--bending-energy",
@@ -78,6 +78,16 @@ def main() -> None:
     default=DEFAULTS.bending_energy,
     show_default=True,
     help="Weight of the bending energy penalty; 0 leaves it out.",
+)
+@click.option(
+    "--hold-back",
+    type=float,
+    default=DEFAULTS.hold_back,
+    show_default=True,
+    help="Share of the landmarks that only the verdict sees.",
+)
+@click.option(
+    "--robust", is_flag=True, help="Register without landmarks, too; keep what fits the held-back."
 )
 @click.option(
     "--on-few-landmarks",

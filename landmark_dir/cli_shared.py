@@ -160,7 +160,12 @@ SHARED = [
         show_default=True,
         help="Least score of a pair: probability to be within 2 mm; of paper, its own.",
     ),
-    click.option("--max-landmarks", type=int, default=DEFAULTS.max_landmarks, show_default=True),
+    click.option(
+        "--max-landmarks", type=int, help="Most pairs elastix is given; the preset says, if not."
+    ),
+    click.option(
+        "--passes", type=int, help="How often the network matches; the preset says, if not."
+    ),
     click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),

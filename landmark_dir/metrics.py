@@ -1,4 +1,4 @@
-"""How good a registration is: distances at points, folding, similarity, overlap."""
+"""How good a registration is: distances at points, folding, similarity."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir.geometry import Points, index_to_physical
+from landmark_dir.statistics import worst_share_mean
 
 LATTICE_POINTS = 60_000  # most points the Jacobian is sampled at
 
@@ -19,6 +20,7 @@ class Summary(NamedTuple):
     mean: float
     median: float
     p95: float
+    worst30: float  # mean of the worst 30 %
     max: float
 
 
@@ -28,11 +30,14 @@ def distances_mm(one: Points, other: Points) -> NDArray[np.float64]:
 
 
 def summarise(distances: NDArray[np.float64]) -> Summary:
-    """Mean, median, 95th percentile and largest of N distances; NaN where N is 0."""
+    """Summarise N distances; all is NaN where N is 0."""
     if not len(distances):
-        return Summary(0, *[float("nan")] * 4)
-    values = (distances.mean(), np.median(distances), np.percentile(distances, 95), distances.max())
-    return Summary(len(distances), *map(float, values))
+        return Summary(0, *[float("nan")] * 5)
+    median, p95 = np.percentile(distances, (50, 95)).tolist()
+    worst = worst_share_mean(distances)
+    return Summary(
+        len(distances), float(distances.mean()), median, p95, worst, float(distances.max())
+    )
 
 
 class Folding(NamedTuple):
@@ -97,10 +102,3 @@ def correlation(one: sitk.Image, other: sitk.Image, mask: sitk.Image | None = No
     if not a.size or a.std() == 0 or b.std() == 0:
         return float("nan")
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
-
-
-def dice(one: sitk.Image, other: sitk.Image, label: int) -> float:
-    """Dice overlap of one label in two label maps on one grid; NaN where both lack it."""
-    a, b = (sitk.GetArrayViewFromImage(i) == label for i in (one, other))
-    total = int(a.sum()) + int(b.sum())
-    return 2.0 * int((a & b).sum()) / total if total else float("nan")

@@ -7,7 +7,33 @@ from landmark_dir.backends import INSTALL
 from landmark_dir.outliers import OutlierOptions
 from landmark_dir.parameters import bundled, resolutions, with_points_metric
 
-PRESETS = {"default": "bspline"}  # name -> file in elastix_params
+
+@dataclass(frozen=True)
+class Preset:
+    """How the deformable stage runs.
+
+    Attributes
+    ----------
+    parameters : str or None
+        File in elastix_params; None: landmarks alone, no elastix.
+    passes : int
+        How often the network matches, each time on what the landmarks so far leave.
+    landmarks : int
+        Most pairs elastix is given.
+    """
+
+    parameters: str | None
+    passes: int = 2
+    landmarks: int = 2500
+
+
+PRESETS = {
+    "default": Preset("bspline"),
+    "fast": Preset("bspline_fast", passes=1, landmarks=1500),
+    "fine": Preset("bspline_fine", passes=3, landmarks=5000),
+    "lung": Preset("bspline_lung"),
+    "points-only": Preset(None),
+}
 CHOICES = {  # option -> what it may be
     "backend": ("auto", *INSTALL),
     "align": ("world", "centers"),
@@ -18,12 +44,13 @@ CHOICES = {  # option -> what it may be
 RANGES = {  # option -> least and most
     "min_landmarks": (1, 100_000),
     "max_landmarks": (1, 100_000),
+    "passes": (1, 10),
+    "hold_back": (0, 0.5),
     "threads": (1, 1024),
     "seed": (1, 2**31 - 1),
     "search_mm": (0, 1000),
     "min_score": (0, 1),
 }
-WEIGHT_FADING = 0.1  # of the points term, from one resolution to the next
 
 
 @dataclass(frozen=True)
@@ -41,12 +68,19 @@ class RegisterOptions:
     preset : str
         Parameter file of the b-spline stage.
     landmark_weight : tuple of float
-        Metric weight of the points, one per resolution, or one for the first resolution that
-        then fades by `WEIGHT_FADING`.
+        Metric weight of the points: one for all resolutions, or one for each.
     bending_energy : float
         Weight of the bending energy penalty of the b-spline; 0 leaves it out.
-    max_landmarks, min_landmarks : int
-        Most pairs elastix is given, and least to be worth it.
+    max_landmarks : int, optional
+        Most pairs elastix is given; None: as the preset says.
+    min_landmarks : int
+        Least pairs to be worth it.
+    passes : int, optional
+        How often the network matches; None: as the preset says.
+    hold_back : float
+        Share of the network's pairs, 0..0.5, that only the verdict sees; at most 500 pairs.
+    robust : bool
+        Register without landmarks, too, and keep what fits the held-back landmarks better.
     on_few_landmarks : 'fail' or 'register-without'
     backend : 'auto', 'itkelastix', 'simpleelastix' or 'executable'
     weights : str
@@ -69,8 +103,11 @@ class RegisterOptions:
     preset: str = "default"
     landmark_weight: tuple[float, ...] = (0.1,)
     bending_energy: float = 0.0
-    max_landmarks: int = 2500
+    max_landmarks: int | None = None
     min_landmarks: int = 30
+    passes: int | None = None
+    hold_back: float = 0.1
+    robust: bool = False
     on_few_landmarks: Literal["fail", "register-without"] = "fail"
     backend: str = "auto"
     weights: str = "default"
@@ -90,19 +127,36 @@ class RegisterOptions:
             found = getattr(self, name)
             if found is not None and not low <= found <= high:
                 raise ValueError(f"{name}: expected {low} to {high}, found {found}")
-        if self.max_landmarks < self.min_landmarks:
+        if self.most_landmarks() < self.min_landmarks:
             raise ValueError(
                 f"max_landmarks: expected at least min_landmarks ({self.min_landmarks}), "
                 f"found {self.max_landmarks}"
             )
-        with_points_metric(bundled(PRESETS[self.preset]), self.metric_weights())  # it checks them
+        if self.robust and not (self.landmarks and self.hold_back):
+            raise ValueError("robust: needs landmarks, and some of them held back")
+        self._check_elastix()
+
+    def _check_elastix(self) -> None:
+        parameters = PRESETS[self.preset].parameters
+        if parameters is not None:
+            with_points_metric(bundled(parameters), self.metric_weights())  # it checks them
+        elif not self.landmarks or self.robust:
+            raise ValueError(f"preset {self.preset}: is landmarks alone, and cannot do without")
+
+    def most_landmarks(self) -> int:
+        """Most pairs elastix is given."""
+        return self.max_landmarks or PRESETS[self.preset].landmarks
+
+    def match_passes(self) -> int:
+        """How often the network matches."""
+        return self.passes or PRESETS[self.preset].passes
 
     def metric_weights(self) -> tuple[float, ...]:
         """Metric weight of the points at each resolution."""
-        if len(self.landmark_weight) > 1:
+        parameters = PRESETS[self.preset].parameters
+        if len(self.landmark_weight) != 1 or parameters is None:
             return self.landmark_weight
-        levels = range(resolutions(bundled(PRESETS[self.preset])))
-        return tuple(weight * WEIGHT_FADING**k for weight in self.landmark_weight for k in levels)
+        return self.landmark_weight * resolutions(bundled(parameters))
 
 
 DEFAULTS = RegisterOptions()

@@ -1,7 +1,7 @@
 """The stages of one registration, each a call of the engine or the network.
 
-affine -> moving resampled for the network's eyes -> landmarks -> outliers -> true moving space ->
-b-spline on the original moving image.
+start -> affine -> b-spline, on the original moving image. Where landmarks come from, and what they
+are used for, is `guidance`.
 """
 
 import logging
@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 
 from landmark_dir import rundir
 from landmark_dir.backends import Backend, Job, Progress, find_backend
-from landmark_dir.backends.transforms import format_translation, on_grid
-from landmark_dir.body import body_mask
-from landmark_dir.errors import BadPoints, BadRunFolder, ElastixFailed, TooFewLandmarks
-from landmark_dir.geometry import centre, inside
+from landmark_dir.backends.transforms import format_translation
+from landmark_dir.errors import BadRunFolder, ElastixFailed
+from landmark_dir.geometry import Points, as_points, centre, inside, physical_to_index
 from landmark_dir.inputs import Inputs
-from landmark_dir.metrics import distances_mm
 from landmark_dir.options import PRESETS, RegisterOptions
-from landmark_dir.outliers import reject_outliers, select_spread, settle
 from landmark_dir.parameters import (
     ParameterMap,
     bundled,
@@ -44,8 +41,7 @@ log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]  # told what is being done, for a person who waits
 
-SWAPPED_MM = 10.0  # how much worse than twice the other way round
-LOOK_AGAIN = "check that both images show the same anatomy in HU and overlap after the affine stage"
+OPENED_MM = 10.0  # around landmarks outside the moving mask
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Stage:
         self.say(name)
         started = time.monotonic()
         yield
-        self.seconds[name] = round(time.monotonic() - started, 2)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 2)
 
     def file(self, name: str) -> Path:
         """An image file of the scratch folder."""
@@ -172,50 +168,10 @@ def _affine_stage(stage: Stage) -> Path:
     return _run(stage, _job(stage, "affine", bundled("affine")), "affine")
 
 
-def landmarks_for(stage: Stage, given: PointPairs | None) -> PointPairs:
-    """The pairs that will guide the b-spline stage: given ones, the network's, or none."""
-    if given is not None:
-        if len(given):
-            _refuse_swapped(stage, given)
-        return given
-    if stage.network is None:
-        return PointPairs.empty()
-    pairs = seek_landmarks(stage)
-    short = shortage(pairs, stage.options)
-    if short is None:
-        return pairs
-    if stage.options.on_few_landmarks == "fail":
-        raise TooFewLandmarks(
-            f"{short}; {LOOK_AGAIN}, or go on with --on-few-landmarks register-without"
-        )
-    warn(stage, f"{short}; registered without landmarks")
-    return PointPairs.empty()
-
-
 def warn(stage: Stage, warning: str) -> None:
     """Say it in the log, in `run.json` and at the end."""
     log.warning(warning)
     stage.inputs.warnings.append(warning)
-
-
-def _refuse_swapped(stage: Stage, given: PointPairs) -> None:
-    """Refuse points that fit far better the other way round, once the global motion is gone."""
-    there, back = (
-        float(np.median(distances_mm(stage.backend.map_points(stage.affine, one), other)))
-        for one, other in ((given.fixed, given.moving), (given.moving, given.fixed))
-    )
-    if there > 2 * back + SWAPPED_MM:
-        raise BadPoints(
-            f"points: after the affine stage the fixed ones lie {there:.0f} mm from their moving "
-            f"ones, the other way round {back:.0f} mm; they look swapped, give FIXED first"
-        )
-
-
-def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
-    """What to say of too few pairs; None where there are enough."""
-    if len(pairs) >= options.min_landmarks:
-        return None
-    return f"{len(pairs)} landmarks found, expected at least {options.min_landmarks}"
 
 
 def _load_network(options: RegisterOptions) -> "LoadedWeights":
@@ -226,61 +182,58 @@ def _load_network(options: RegisterOptions) -> "LoadedWeights":
     return load_weights(options.weights, choose_device(options.device))
 
 
-def seek_landmarks(stage: Stage) -> PointPairs:
-    """Network, outliers, selection, and back to true moving space."""
-    from landmark_dir import devices, matching  # as above
-
-    options, inputs = stage.options, stage.inputs
-    assert stage.network is not None
-    with stage.timed("pre-align"):
-        grid = matching.grid_to_match(stage.network.network, inputs.fixed, inputs.moving)
-        onto = on_grid(stage.affine, grid, stage.work, "prealign")
-        prealigned = stage.backend.warp_image(onto, inputs.moving)
-        body = body_mask(prealigned)
-        if inputs.moving_mask is not None:
-            mask = stage.backend.warp_image(onto, inputs.moving_mask, labels=True)
-            body = sitk.And(body, mask)
-    with stage.timed("landmarks"), devices.torch_threads(options.threads):
-        pairs = matching.match_volumes(
-            inputs.fixed,
-            prealigned,
-            inputs.fixed_body,
-            body,
-            stage.network.network,
-            matching.MatchingOptions(min_score=options.min_score, search_mm=options.search_mm),
-            lambda what, share: stage.say(f"landmarks: {what} {share:.0%}"),
-        )
-    with stage.timed("outliers"):
-        agreed = reject_outliers(pairs, options.outliers)
-        chosen = select_spread(settle(agreed, options.outliers), options.max_landmarks)
-    log.info("%d pairs matched, %d agree, %d chosen", len(pairs), len(agreed), len(chosen))
-    moving = stage.backend.map_points(stage.affine, chosen.moving)
-    kept = inside(inputs.moving, moving)  # the pre-aligned grid may reach beyond the moving image
-    return replace(chosen, moving=moving).select(kept)
-
-
-def bspline_stage(stage: Stage, pairs: PointPairs) -> Path:
-    """The deformable stage, guided by `pairs` where there are any; the transform file."""
-    parameters = bundled(PRESETS[stage.options.preset])
+def bspline_stage(stage: Stage, guiding: PointPairs) -> Path:
+    """The deformable stage, guided by pairs where there are any; the transform file."""
+    preset = PRESETS[stage.options.preset]
+    assert preset.parameters is not None
+    parameters = bundled(preset.parameters)
     if stage.options.bending_energy:
         parameters = with_bending_energy(parameters, stage.options.bending_energy)
     job = _job(stage, "bspline", parameters)
-    if len(pairs):
-        job = _guided(job, pairs, stage.options)
+    if len(guiding):
+        job = _guided(stage, job, guiding)
     return _run(stage, job, "b-spline")
 
 
-def _guided(job: Job, pairs: PointPairs, options: RegisterOptions) -> Job:
-    """The same job with the points term and its two files."""
+def _guided(stage: Stage, job: Job, pairs: PointPairs) -> Job:
+    """The same job with the points term, its two files, and a moving mask that holds them."""
     files = job.folder / rundir.FIXED_POINTS, job.folder / rundir.MOVING_POINTS
     write_elastix_points(pairs.fixed, files[0])
     write_elastix_points(pairs.moving, files[1])
     return replace(
         job,
-        parameters=with_points_metric(job.parameters, options.metric_weights()),
+        parameters=with_points_metric(job.parameters, stage.options.metric_weights()),
         fixed_points=files[0],
         moving_points=files[1],
+        moving_mask=_opened_mask(stage, pairs.moving),
     )
+
+
+def _opened_mask(stage: Stage, moving: Points) -> Path | None:
+    """The moving mask, opened around points outside it: elastix would drop those in silence."""
+    mask = stage.inputs.moving_mask
+    outside = outside_mask(mask, moving)
+    if mask is None or not len(outside):
+        return stage.file("moving_mask") if mask is not None else None
+    seeds = sitk.Image(mask.GetSize(), sitk.sitkUInt8)
+    seeds.CopyInformation(mask)
+    for index in physical_to_index(mask, outside[inside(mask, outside)]):
+        seeds[[int(i) for i in np.round(index)]] = 1
+    distance = sitk.SignedMaurerDistanceMap(seeds, squaredDistance=False, useImageSpacing=True)
+    opened = sitk.Or(sitk.Cast(mask != 0, sitk.sitkUInt8), distance <= OPENED_MM)
+    path = stage.file("opened_mask")
+    _write_scratch(opened, path)
+    return path
+
+
+def outside_mask(mask: sitk.Image | None, points: Points) -> Points:
+    """Those of the points [N, 3] that lie outside a mask; none where there is no mask."""
+    if mask is None or not len(points):
+        return points[:0]
+    index = np.round(physical_to_index(mask, points)).astype(int)
+    x, y, z = np.clip(index, 0, np.array(mask.GetSize()) - 1).T
+    counts = sitk.GetArrayViewFromImage(mask)[z, y, x] != 0
+    return as_points(points[~(counts & inside(mask, points))])
 
 
 def laid_on(stage: Stage) -> sitk.Image:

@@ -11,11 +11,11 @@ import landmark_dir
 
 PACKAGE = Path(landmark_dir.__file__).parent
 ROWS = [  # a module imports only from rows above its own
-    {"errors", "distributions"},
+    {"errors", "distributions", "statistics"},
     {"geometry"},
     {"dicom", "body", "points", "parameters", "rundir", "phantom", "motion", "devices"},
     {"volume"},
-    {"slices", "outliers", "metrics"},
+    {"slices", "outliers", "metrics", "overlap"},
     {"network", "refining"},
     {"weights", "matching", "backends", "report"},
     {"options"},

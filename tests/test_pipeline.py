@@ -19,8 +19,9 @@ from landmark_dir.applying import warp, warp_points
 from landmark_dir.backends import available
 from landmark_dir.errors import BadPoints, BadVolume
 from landmark_dir.geometry import same_grid
-from landmark_dir.metrics import dice, distances_mm
+from landmark_dir.metrics import distances_mm
 from landmark_dir.options import WEIGHT_FADING, RegisterOptions
+from landmark_dir.overlap import dice
 from landmark_dir.phantom import LABELS, rotation
 from landmark_dir.pipeline import Result, register
 from landmark_dir.points import PointPairs, read_elastix_points, read_markups

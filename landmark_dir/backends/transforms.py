@@ -104,6 +104,47 @@ def format_translation(shift_mm: ArrayLike, fixed: sitk.Image) -> str:
     return format_map(parameters)
 
 
+def write_bspline(
+    coefficients: ArrayLike, origin: ArrayLike, spacing_mm: float, initial: Path, file: Path
+) -> Path:
+    """Write a cubic b-spline after the transform `initial`, whose result grid it keeps.
+
+    Parameters
+    ----------
+    coefficients : array, shape (Z, Y, X, 3)
+        Of the displacement along x, y, z, LPS mm, on control points along the world's axes.
+    origin : array, shape (3,)
+        World place (x, y, z) of the first control point.
+    """
+    values = np.asarray(coefficients)
+    chain = read_chain(initial)
+    kept = {name: chain[0][name] for name in GRID if name in chain[0]}
+    parameters: ParameterMap = {
+        "Transform": ("BSplineTransform",),
+        "NumberOfParameters": (str(values.size),),
+        "TransformParameters": _numbers(np.moveaxis(values, -1, 0)),
+        "HowToCombineTransforms": ("Compose",),
+        "GridSize": tuple(str(size) for size in values.shape[2::-1]),
+        "GridIndex": ("0", "0", "0"),
+        "GridSpacing": _numbers([spacing_mm] * 3),
+        "GridOrigin": _numbers(origin),
+        "GridDirection": _numbers(np.eye(3)),
+        "BSplineTransformSplineOrder": ("3",),
+        "UseCyclicTransform": ("false",),
+        "FixedImageDimension": ("3",),
+        "MovingImageDimension": ("3",),
+        "FixedInternalImagePixelType": ("float",),
+        "MovingInternalImagePixelType": ("float",),
+        **kept,
+        "Resampler": ("DefaultResampler",),
+        **resampling(),
+    }
+    return write_chain([parameters, *chain], file.parent, file.stem)
+
+
+GRID = ("Size", "Index", "Spacing", "Origin", "Direction", "UseDirectionCosines")
+
+
 def _grid(image: sitk.Image) -> ParameterMap:
     """The grid that transformix writes its result on."""
     return {

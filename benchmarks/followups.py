@@ -1,0 +1,146 @@
+"""TRE on simulated follow-ups of the validation volumes: `python -m benchmarks.followups`.
+
+Two pairs of each volume (`training.followup`), small and large motion, registered without and with
+landmarks on the same affine stage, parameter file, seed and threads, and with 2,500 perfect
+landmarks. 4,000 points of known truth judge; they never guide. The set is fixed by its seeds: of
+volume i (in order of names) seed i; settings were chosen on other seeds (50 + i).
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon
+
+from benchmarks.common import data_folder, markdown
+from landmark_dir.guidance import Landmarks, landmarks_for
+from landmark_dir.inputs import load_inputs
+from landmark_dir.metrics import distances_mm
+from landmark_dir.options import RegisterOptions
+from landmark_dir.pipeline import deform
+from landmark_dir.points import PointPairs
+from landmark_dir.stages import pre_aligned
+from landmark_dir.volume import read_volume
+from training.followup import FollowUp, make_follow_up, truth_points
+from training.followup_motion import MOTIONS
+
+ARMS = ("without", "with", "perfect")
+JUDGES, PERFECT = 4000, 2500  # points
+SHOWN = ("mean", "median", "p95", "worst30")
+
+
+def figures(distances: NDArray[np.float64]) -> dict[str, float]:
+    """Mean, median, 95th percentile, and mean of the worst 30 %, mm."""
+    worst = np.sort(distances)[-int(np.ceil(0.3 * len(distances))) :]
+    values = distances.mean(), np.median(distances), np.percentile(distances, 95), worst.mean()
+    return dict(zip(SHOWN, map(float, values), strict=True))
+
+
+def truth(pair: FollowUp, count: int, seed: int) -> PointPairs:
+    """True correspondences."""
+    return PointPairs(*truth_points(pair, count, seed), np.ones(count))
+
+
+def measure(name: str, pair: FollowUp, seed: int, options: RegisterOptions) -> dict[str, Any]:
+    """All arms of one case."""
+    judges, perfect = truth(pair, JUDGES, 1000 + seed), truth(pair, PERFECT, 2000 + seed)
+    started = time.monotonic()
+    inputs = load_inputs(pair.fixed, pair.moving, None, None, options)
+    found: dict[str, Any] = {"case": name, "size": pair.fixed.GetSize()}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        pre_aligned(inputs, Path(scratch), options, lambda text: None) as stage,
+    ):
+        affine_s = time.monotonic() - started
+
+        def tre(transform: Path) -> dict[str, float]:
+            return figures(
+                distances_mm(stage.backend.map_points(transform, judges.fixed), judges.moving)
+            )
+
+        found["affine"] = tre(stage.affine)
+        landmarks = landmarks_for(stage, None)
+        seek_s = time.monotonic() - started - affine_s
+        guides = landmarks.only_held_back(), landmarks, Landmarks.given(perfect)
+        for arm, used in zip(ARMS, guides, strict=True):
+            started = time.monotonic()
+            (Path(scratch) / arm).mkdir()
+            result = deform(stage, used, Path(scratch) / arm)
+            seconds = affine_s + (seek_s if arm == "with" else 0) + time.monotonic() - started
+            found[arm] = tre(result.transform) | {
+                "folded": result.metrics["folded_share"],
+                "seconds": seconds,
+                "verdict": result.verdict.verdict,
+                "held_back": (result.metrics["held_back_mm"] or {}).get("mean"),
+            }
+    return found
+
+
+def table(cases: list[dict[str, Any]]) -> str:
+    """A row for each case, then the mean over all of one motion."""
+    header = ["case", *(f"{arm}, {name}" for arm in ARMS for name in SHOWN)]
+    header += ["with / without", "folded, %", "verdict", "s, without", "s, with"]
+    return markdown(header, [row(case["case"], [case]) for case in cases] + pooled(cases))
+
+
+def pooled(cases: list[dict[str, Any]]) -> list[list[object]]:
+    """Mean over the cases of each motion."""
+    groups = {motion: [c for c in cases if f", {motion}" in c["case"]] for motion in MOTIONS}
+    return [row(f"**mean, {motion}**", group) for motion, group in groups.items() if group]
+
+
+def row(name: str, cases: list[dict[str, Any]]) -> list[object]:
+    """Figures of one case, or their means over several."""
+
+    def mean(arm: str, key: str) -> float:
+        return float(np.mean([case[arm][key] for case in cases]))
+
+    verdicts = sorted({case["with"]["verdict"] for case in cases})
+    return [
+        name,
+        *(f"{mean(arm, key):.2f}" for arm in ARMS for key in SHOWN),
+        f"{mean('with', 'mean') / mean('without', 'mean'):.2f}",
+        f"{100 * max(case['with']['folded'] for case in cases):.2f}",
+        ", ".join(verdicts),
+        f"{mean('without', 'seconds'):.0f}",
+        f"{mean('with', 'seconds'):.0f}",
+    ]
+
+
+def main() -> None:
+    """Print the table; `--keep FILE` keeps what is measured, and goes on from there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--motions", nargs="+", choices=MOTIONS, default=list(MOTIONS))
+    parser.add_argument("--seed", type=int, default=0, help="added to each case's seed")
+    parser.add_argument("--keep", type=Path, help="JSON file of the cases measured so far")
+    args = parser.parse_args()
+    options = RegisterOptions(preset=args.preset, threads=args.threads)
+    kept = args.keep is not None and args.keep.is_file()
+    cases: list[dict[str, Any]] = json.loads(args.keep.read_text()) if kept else []
+    volumes = sorted((data_folder() / "ct" / "validation").glob("*.nii.gz"))
+    for motion in args.motions:
+        for number, path in enumerate(volumes):
+            name = f"{path.name.split('.')[0]}, {motion}"
+            if name in [case["case"] for case in cases]:
+                continue
+            seed = number + args.seed
+            pair = make_follow_up(read_volume(path), motion, seed)
+            cases.append(measure(name, pair, seed, options))
+            if args.keep is not None:
+                args.keep.write_text(json.dumps(cases))
+    print(table(cases))
+    without, with_ = (np.array([c[arm]["mean"] for c in cases]) for arm in ("without", "with"))
+    p = wilcoxon(with_, without).pvalue
+    worse = int((with_ > 1.02 * without).sum())
+    print(f"\n{len(cases)} cases; paired Wilcoxon p = {p:.2g}; worse than 1.02 x: {worse}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""A transform on a grid: its displacement, its Jacobian determinant, its inverse."""
+
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmark_dir.geometry import Points, as_points, inside, shape_zyx, voxel_centres
+from landmark_dir.itk_transforms import Chain
+from landmark_dir.metrics import Summary, distances_mm, summarise
+
+INVERSE_STEPS = 60
+INVERSE_MM = 1e-4  # residual at which a point of the inverse is found
+LATTICE_MM = 4.0  # where the inverse is found first, before each voxel is corrected
+CORRECTIONS = 2
+SLAB = 500_000  # voxels mapped at once
+SLICES = 8  # differentiated at once
+
+
+class Inverse(NamedTuple):
+    """Moving -> fixed on a grid, and how far T takes its answers from where they belong."""
+
+    field: sitk.Image  # displacement, mm, LPS; three components
+    residual_mm: Summary  # |T(inverse(y)) - y| over voxels whose answer lies in the fixed image
+    unsolved: int  # voxels of these that are more than 0.1 mm off
+
+
+def displacement(chain: Chain, grid: sitk.Image) -> sitk.Image:
+    """T(x) - x at each voxel of a grid: vector image, float32, mm, LPS."""
+    field: sitk.Image = sitk.TransformToDisplacementField(
+        chain.itk(),
+        sitk.sitkVectorFloat32,
+        grid.GetSize(),
+        grid.GetOrigin(),
+        grid.GetSpacing(),
+        grid.GetDirection(),
+    )
+    return field
+
+
+def jacobian(chain: Chain, grid: sitk.Image) -> sitk.Image:
+    """Determinant of dT/dx at each voxel of a grid, by central differences; float32.
+
+    Below 1 tissue shrinks from fixed to moving, above 1 it grows, at 0 and below T folds. A grid
+    of a single slice has no derivative across it, and is refused.
+    """
+    if min(grid.GetSize()) < 2:
+        raise ValueError(
+            f"Jacobian: expected two or more voxels along each axis, found {grid.GetSize()}"
+        )
+    vectors = sitk.GetArrayFromImage(displacement(chain, grid))  # [z, y, x, 3]
+    axes = np.reshape(grid.GetDirection(), (3, 3)) * np.array(grid.GetSpacing())
+    found = np.empty(shape_zyx(grid), dtype=np.float32)
+    for start in range(0, len(found), SLICES):
+        low, high = max(start - 1, 0), min(start + SLICES + 1, len(found))
+        slab = _determinant(vectors[low:high] if high - low > 1 else vectors[low - 1 : high], axes)
+        count = min(SLICES, len(found) - start)
+        found[start : start + count] = slab[len(slab) - (high - start) :][:count]
+    image = sitk.GetImageFromArray(found)
+    image.CopyInformation(grid)
+    return image
+
+
+def _determinant(vectors: NDArray[np.float32], axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Determinant [z, y, x] of the map whose displacement is given on voxels with `axes`, mm."""
+    steps = [np.gradient(vectors, axis=axis) for axis in (2, 1, 0)]  # along x, y, z of the grid
+    moved = np.stack(steps, axis=-1) + axes  # [z, y, x, component, axis]
+    return np.asarray(np.linalg.det(moved) / np.linalg.det(axes))
+
+
+def invert_points(chain: Chain, moving: Points, start: Points | None = None) -> Points:
+    """Fixed points that T maps to moving points [N, 3], LPS mm, by fixed-point iteration.
+
+    Where T folds, or far outside the images, there may be none: check with `chain.map_points`.
+    """
+    moving = as_points(moving)
+    fixed = moving.copy() if start is None else start.copy()
+    active = np.arange(len(moving))
+    damping = np.ones(len(moving))
+    last = np.full(len(moving), np.inf)
+    for _ in range(INVERSE_STEPS):
+        left = moving[active] - chain.map_points(fixed[active])
+        length = np.linalg.norm(left, axis=1)
+        damping[active] = np.where(length > last[active], damping[active] / 2, damping[active])
+        last[active] = length
+        fixed[active] += damping[active, None] * left
+        active = active[length > INVERSE_MM]
+        if not len(active):
+            break
+    return fixed
+
+
+def invert(chain: Chain, grid: sitk.Image, fixed_grid: sitk.Image) -> Inverse:
+    """Moving -> fixed at each voxel of a grid in moving space.
+
+    First solved on a coarse lattice, then each voxel is corrected by what T leaves there.
+    """
+    lattice = _lattice(grid)
+    places = voxel_centres(lattice)
+    found = invert_points(chain, places) - places
+    coarse = sitk.GetImageFromArray(found.reshape(*shape_zyx(lattice), 3), isVector=True)
+    coarse.CopyInformation(lattice)
+    # the lattice reaches beyond the grid, so no voxel is left without a first answer
+    guess = sitk.GetArrayFromImage(sitk.Resample(coarse, grid, sitk.Transform(), sitk.sitkLinear))
+    vectors = guess.reshape(-1, 3)
+    moving = voxel_centres(grid)
+    residual = np.empty(len(moving))
+    for start in range(0, len(moving), SLAB):
+        part = slice(start, start + SLAB)
+        residual[part] = _correct(chain, moving[part], vectors[part])
+    answered = inside(fixed_grid, moving + vectors)
+    field = sitk.GetImageFromArray(guess.astype(np.float32), isVector=True)
+    field.CopyInformation(grid)
+    left = residual[answered]
+    return Inverse(field, summarise(left), int((left > 0.1).sum()))
+
+
+def _correct(chain: Chain, moving: Points, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Improve the displacements [N, 3] in place; what is left of the error, mm [N]."""
+    for _ in range(CORRECTIONS):
+        vectors += moving - chain.map_points(moving + vectors)
+    return distances_mm(chain.map_points(moving + vectors), moving)
+
+
+def _lattice(grid: sitk.Image) -> sitk.Image:
+    """A coarse grid over another, one step larger on each side."""
+    spacing = np.maximum(LATTICE_MM, grid.GetSpacing())
+    extent = (np.array(grid.GetSize()) - 1) * grid.GetSpacing()
+    size = np.ceil(extent / spacing).astype(int) + 3
+    lattice = sitk.Image(size.tolist(), sitk.sitkUInt8)
+    lattice.SetSpacing(spacing.tolist())
+    lattice.SetDirection(grid.GetDirection())
+    step = np.reshape(grid.GetDirection(), (3, 3)) @ spacing
+    lattice.SetOrigin((np.array(grid.GetOrigin()) - step).tolist())
+    return lattice

@@ -1,0 +1,202 @@
+"""The landmarks of a registration: sought by the network or given, and what they are used for.
+
+A part of the network's landmarks is held back: no stage that moves anything sees them, so the
+registration can be judged at them.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landmark_dir.backends.transforms import on_grid, write_bspline
+from landmark_dir.body import body_mask
+from landmark_dir.errors import BadPoints, TooFewLandmarks
+from landmark_dir.geometry import Points, corners, inside
+from landmark_dir.metrics import distances_mm
+from landmark_dir.options import RegisterOptions
+from landmark_dir.outliers import reject_outliers, select_spread, settle
+from landmark_dir.points import PointPairs
+from landmark_dir.spline import fit_spline
+from landmark_dir.stages import Stage, outside_mask, warn
+
+log = logging.getLogger(__name__)
+
+SWAPPED_MM = 10.0  # how much worse than twice the other way round
+HELD_BACK = 500  # pairs held back, at most
+ENOUGH = 200  # pairs to lay the moving image by; fewer say too little of a volume
+LOOK_AGAIN = "check that both images show the same anatomy in HU and overlap after the affine stage"
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Corresponding points, moving ones in true moving space.
+
+    Attributes
+    ----------
+    guiding : PointPairs
+        What elastix gets.
+    held_back : PointPairs
+        What nothing gets but the judgement; may be empty.
+    all : PointPairs
+        What a spline is fitted to: `guiding`, and those that were too many for elastix.
+    matched : int
+        How many pairs there were before those that contradict their neighbours went.
+    agreed : int
+        How many did not.
+    """
+
+    guiding: PointPairs
+    held_back: PointPairs
+    all: PointPairs
+    matched: int
+    agreed: int
+
+    @classmethod
+    def given(cls, pairs: PointPairs) -> "Landmarks":
+        """A user's pairs: all of them guide."""
+        return cls(pairs, PointPairs.empty(), pairs, len(pairs), len(pairs))
+
+    @classmethod
+    def none(cls) -> "Landmarks":
+        """No landmarks."""
+        return cls.given(PointPairs.empty())
+
+    def only_held_back(self) -> "Landmarks":
+        """Without guides: what the other arm of a comparison is judged at."""
+        return replace(self.none(), held_back=self.held_back)
+
+    def pairs(self) -> PointPairs:
+        """Guiding, then held back."""
+        sides = ("fixed", "moving", "score")
+        parts = (self.guiding, self.held_back)
+        return PointPairs(*(np.concatenate([getattr(p, s) for p in parts]) for s in sides))
+
+
+def landmarks_for(stage: Stage, given: PointPairs | None) -> Landmarks:
+    """The pairs that will guide the b-spline stage: given ones, the network's, or none."""
+    if given is not None:
+        if len(given):
+            _refuse_swapped(stage, given)
+            _count_outside_mask(stage, given.moving)
+        return Landmarks.given(given)
+    if stage.network is None:
+        return Landmarks.none()
+    found = seek_landmarks(stage)
+    short = shortage(found.guiding, stage.options)
+    if short is None:
+        _count_outside_mask(stage, found.guiding.moving)
+        return found
+    if stage.options.on_few_landmarks == "fail":
+        raise TooFewLandmarks(
+            f"{short}; {LOOK_AGAIN}, or go on with --on-few-landmarks register-without"
+        )
+    warn(stage, f"{short}; registered without landmarks")
+    return Landmarks.none()
+
+
+def _refuse_swapped(stage: Stage, given: PointPairs) -> None:
+    """Refuse points that fit far better the other way round, once the global motion is gone."""
+    there, back = (
+        float(np.median(distances_mm(stage.backend.map_points(stage.affine, one), other)))
+        for one, other in ((given.fixed, given.moving), (given.moving, given.fixed))
+    )
+    if there > 2 * back + SWAPPED_MM:
+        raise BadPoints(
+            f"points: after the affine stage the fixed ones lie {there:.0f} mm from their moving "
+            f"ones, the other way round {back:.0f} mm; they look swapped, give FIXED first"
+        )
+
+
+def _count_outside_mask(stage: Stage, moving: Points) -> None:
+    outside = len(outside_mask(stage.inputs.moving_mask, moving))
+    if outside:
+        warn(
+            stage,
+            f"{outside} of {len(moving)} landmarks lie outside the moving mask; they are kept, and "
+            "the mask is opened around them",
+        )
+
+
+def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
+    """What to say of too few pairs; None where there are enough."""
+    if len(pairs) >= options.min_landmarks:
+        return None
+    return f"{len(pairs)} landmarks found, expected at least {options.min_landmarks}"
+
+
+def seek_landmarks(stage: Stage) -> Landmarks:
+    """Match, lay the moving image where the pairs say, and match again what is left.
+
+    What a first pass misses by a millimetre, a second one sees nearly undeformed.
+    """
+    found = _match(stage, stage.affine)
+    for number in range(1, stage.options.match_passes()):
+        if len(found.all) < ENOUGH:
+            break
+        again = _match(stage, landmark_spline(stage, found, f"pass{number}"))
+        if again.agreed < found.agreed:
+            break
+        found = again
+    log.info("%d pairs matched, %d agree", found.matched, found.agreed)
+    return found
+
+
+def _match(stage: Stage, transform: Path) -> Landmarks:
+    """Network, outliers and selection on the moving image as `transform` lays it."""
+    # torch is slow to load and a run with given points never needs it
+    from landmark_dir import devices, matching
+
+    options, inputs = stage.options, stage.inputs
+    assert stage.network is not None
+    with stage.timed("pre-align"):
+        grid = matching.grid_to_match(stage.network.network, inputs.fixed, inputs.moving)
+        onto = on_grid(transform, grid, stage.work, "prealign")
+        prealigned = stage.backend.warp_image(onto, inputs.moving)
+        body = body_mask(prealigned)
+    with stage.timed("landmarks"), devices.torch_threads(options.threads):
+        pairs = matching.match_volumes(
+            inputs.fixed,
+            prealigned,
+            inputs.fixed_body,
+            body,
+            stage.network.network,
+            matching.MatchingOptions(min_score=options.min_score, search_mm=options.search_mm),
+            lambda what, share: stage.say(f"landmarks: {what} {share:.0%}"),
+        )
+    with stage.timed("outliers"):
+        agreed = reject_outliers(pairs, options.outliers)
+        held = _held_back_rows(len(agreed), options)
+        rest = settle(agreed.select(~held), options.outliers)  # the held back take no part
+        parts = [_truly_moving(stage, transform, part) for part in (rest, agreed.select(held))]
+    guiding = select_spread(parts[0], options.most_landmarks())
+    return Landmarks(guiding, parts[1], parts[0], len(pairs), len(agreed))
+
+
+def _held_back_rows(count: int, options: RegisterOptions) -> NDArray[np.bool_]:
+    held = np.zeros(count, dtype=bool)
+    size = min(HELD_BACK, int(options.hold_back * count))
+    held[np.random.default_rng(options.seed).permutation(count)[:size]] = True
+    return held
+
+
+def _truly_moving(stage: Stage, transform: Path, pairs: PointPairs) -> PointPairs:
+    """The pairs with their moving points in the moving image's own space."""
+    moving = stage.backend.map_points(transform, pairs.moving)
+    kept = inside(stage.inputs.moving, moving)  # the pre-aligned grid may reach beyond it
+    return replace(pairs, moving=moving).select(kept)
+
+
+def landmark_spline(stage: Stage, landmarks: Landmarks, name: str) -> Path:
+    """The affine map and a smooth b-spline through the landmarks, as a transform file."""
+    pairs = landmarks.all
+    with stage.timed("landmark spline"):
+        fixed = stage.backend.map_points(stage.affine, pairs.fixed)
+        box = stage.backend.map_points(stage.affine, corners(stage.inputs.fixed))
+        spline = fit_spline(fixed, pairs.moving - fixed, box, weight=pairs.score)
+        file = stage.work / f"{name}.txt"
+        return write_bspline(
+            spline.coefficients, spline.origin, spline.spacing_mm, stage.affine, file
+        )

@@ -1,0 +1,140 @@
+"""One verdict on a finished registration, with its reasons; a screen, not a proof of accuracy."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from landmark_dir.geometry import Points
+from landmark_dir.metrics import Summary
+
+WORDS = ("good", "doubtful", "failed")
+ENOUGH = 50  # held-back pairs that make a judgement
+CLUSTER = 8  # neighbours whose median residual speaks for a place
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a figure is doubtful, and from where on the registration has failed.
+
+    Attributes
+    ----------
+    median_mm, p95_mm : (float, float)
+        Residual at held-back landmarks.
+    cluster_mm : (float, float)
+        Largest median residual of `CLUSTER` neighbouring guides: a group that pulls elsewhere.
+    disagreeing : (float, float)
+        Share of the matched pairs that contradict their neighbours.
+    folded : (float, float)
+        Share of the body with a Jacobian determinant <= 0.
+    correlation_loss : (float, float)
+        By how much the grey values correlate less than after the affine stage.
+    """
+
+    median_mm: tuple[float, float] = (2.0, 5.0)
+    p95_mm: tuple[float, float] = (8.0, 20.0)
+    cluster_mm: tuple[float, float] = (5.0, 15.0)
+    disagreeing: tuple[float, float] = (0.04, 0.4)
+    folded: tuple[float, float] = (0.001, 0.02)
+    correlation_loss: tuple[float, float] = (0.02, 0.2)
+
+
+class Verdict(NamedTuple):
+    """`good`, `doubtful` or `failed`, and why; the reasons of a good one say what was checked."""
+
+    verdict: str
+    reasons: list[str]
+
+    def described(self) -> dict[str, Any]:
+        """As in `run.json`."""
+        return self._asdict()
+
+
+class Evidence(NamedTuple):
+    """What a registration is judged by."""
+
+    held_back: Summary  # residual at landmarks that nothing but this saw
+    held_back_affine: Summary  # the same after the affine stage
+    cluster_mm: float  # see `worst_cluster`; NaN without guides
+    disagreeing: float  # share of the matched pairs; NaN without landmarks
+    folded: float
+    correlation: float
+    correlation_affine: float
+
+
+def worst_cluster(fixed: Points, residual_mm: NDArray[np.float64]) -> float:
+    """Largest median residual, mm, of neighbouring points; NaN if there are too few."""
+    if len(fixed) <= CLUSTER:
+        return float("nan")
+    _, rows = cKDTree(fixed).query(fixed, k=CLUSTER)
+    return float(np.median(residual_mm[rows], axis=1).max())
+
+
+def judge(evidence: Evidence, limits: Limits = Limits()) -> Verdict:
+    """Weigh all evidence; the worst of it decides."""
+    held = evidence.held_back
+    loss = evidence.correlation_affine - evidence.correlation
+    figures = [
+        (
+            held.median,
+            limits.median_mm,
+            f"median residual at held-back landmarks {held.median:.1f} mm",
+        ),
+        (
+            held.p95,
+            limits.p95_mm,
+            f"5 % of the held-back landmarks are more than {held.p95:.1f} mm off",
+        ),
+        (
+            evidence.cluster_mm,
+            limits.cluster_mm,
+            f"a group of neighbouring landmarks is {evidence.cluster_mm:.1f} mm away from where "
+            "the registration puts it",
+        ),
+        (
+            evidence.disagreeing,
+            limits.disagreeing,
+            f"{evidence.disagreeing:.0%} of the matched pairs contradicted their neighbours",
+        ),
+        (evidence.folded, limits.folded, f"the transform folds {evidence.folded:.2%} of the body"),
+        (
+            loss,
+            limits.correlation_loss,
+            "grey values agree less than after the affine stage: correlation "
+            f"{evidence.correlation:.3f}, before {evidence.correlation_affine:.3f}",
+        ),
+    ]
+    found = [(_level(value, limit), text) for value, limit, text in figures]
+    if held.points < ENOUGH:
+        found.append((1, _too_few(held.points)))
+    elif held.mean > evidence.held_back_affine.mean:
+        text = (
+            f"held-back landmarks are farther off ({held.mean:.1f} mm) than after the affine stage "
+            f"({evidence.held_back_affine.mean:.1f} mm)"
+        )
+        found.append((2 if held.mean > 1.5 * evidence.held_back_affine.mean + 1.0 else 1, text))
+    worst = max(level for level, _ in found)
+    reasons = [text for level, text in found if level == worst] if worst else _checked(evidence)
+    return Verdict(WORDS[worst], reasons)
+
+
+def _level(value: float, limit: tuple[float, float]) -> int:
+    """0, 1 or 2; what is not known is not held against anyone."""
+    return int(value > limit[0]) + int(value > limit[1])
+
+
+def _too_few(points: int) -> str:
+    what = f"only {points} landmarks were" if points else "no landmarks were"
+    return f"{what} held back, so only similarity and folding could be checked"
+
+
+def _checked(evidence: Evidence) -> list[str]:
+    held, before = evidence.held_back, evidence.held_back_affine
+    return [
+        f"{held.points} held-back landmarks: median {held.median:.2f} mm, 95 % within "
+        f"{held.p95:.1f} mm; after the affine stage median {before.median:.2f} mm",
+        f"{evidence.folded:.2%} folded, correlation {evidence.correlation:.3f} after "
+        f"{evidence.correlation_affine:.3f}",
+    ]
