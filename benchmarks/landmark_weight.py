@@ -1,34 +1,37 @@
-"""TRE against the weight of the landmarks: `python -m benchmarks.landmark_weight`.
+"""TRE against weight and number of landmarks: `python -m benchmarks.landmark_weight -o FOLDER`.
 
-The network's landmarks, and as many perfect ones on the phantom, where the truth is known.
+On one small and one large simulated follow-up, made with seeds that serve for choosing only, and
+on the lung pair. Elastix alone varies; the landmarks are sought once.
 """
 
+import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.common import data_folder, markdown
+from benchmarks.followups import truth
 from benchmarks.lung import DOUBTFUL
+from landmark_dir.guidance import Landmarks, landmarks_for
 from landmark_dir.inputs import Volume, load_inputs
 from landmark_dir.metrics import distances_mm
 from landmark_dir.options import RegisterOptions
-from landmark_dir.phantom import make_phantom
+from landmark_dir.outliers import select_spread
 from landmark_dir.points import PointPairs, read_pairs
-from landmark_dir.stages import Stage, bspline_stage, landmarks_for, pre_aligned
+from landmark_dir.stages import Stage, bspline_stage, pre_aligned
+from landmark_dir.volume import read_volume
+from training.followup import make_follow_up
 
-WEIGHTS = [
-    (0.03, 0.003, 0.0003),
-    (0.1, 0.01, 0.001),
-    (0.3, 0.03, 0.003),
-    (1.0, 0.1, 0.01),
-    (0.1, 0.03, 0.01),
-    (0.1, 0.1, 0.1),
-    (1.0, 1.0, 1.0),
-]
+SIMULATED = (("crlm-1004", "small", 52), ("sts-044", "large", 56))  # volume, motion, seed
+CONSTANT = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+FADING = ((0.1, 0.03, 0.01), (0.1, 0.01, 0.001))
+NUMBERS = (100, 300, 1000, 2500, 5000)
+WEIGHT, NUMBER = 0.1, 2500  # held while the other varies
 
 
 @contextmanager
@@ -42,40 +45,70 @@ def stage(fixed: Volume, moving: Volume, options: RegisterOptions) -> Iterator[S
         yield ready
 
 
-def column(ready: Stage, judges: PointPairs, guides: PointPairs) -> list[float]:
-    """Mean TRE without guides, then with them at each weight."""
-    found = []
-    for weights in [None, *WEIGHTS]:
-        options = replace(ready.options, landmark_weight=weights or WEIGHTS[0])
-        pairs = guides if weights else PointPairs.empty()
-        transform = bspline_stage(replace(ready, options=options), pairs)
-        mapped = ready.backend.map_points(transform, judges.fixed)
-        found.append(float(distances_mm(mapped, judges.moving).mean()))
+def tre(ready: Stage, judges: PointPairs, guides: PointPairs, weights: Sequence[float]) -> float:
+    """Mean TRE, mm, of one b-spline stage."""
+    options = replace(ready.options, landmark_weight=tuple(weights))
+    transform = bspline_stage(replace(ready, options=options), guides)
+    mapped = ready.backend.map_points(transform, judges.fixed)
+    return float(distances_mm(mapped, judges.moving).mean())
+
+
+def column(ready: Stage, judges: PointPairs) -> dict[str, float]:
+    """Mean TRE at each setting."""
+    landmarks: Landmarks = landmarks_for(ready, None)
+    few = select_spread(landmarks.all, NUMBER)
+    found = {"none": tre(ready, judges, PointPairs.empty(), [WEIGHT])}
+    for weight in CONSTANT:
+        found[f"weight {weight:g}"] = tre(ready, judges, few, [weight])
+    for weights in FADING:
+        name = ", ".join(f"{weight:g}" for weight in weights)
+        found[f"weight {name}"] = tre(ready, judges, few, weights)
+    for number in NUMBERS:
+        guides = select_spread(landmarks.all, number)
+        found[f"{number} landmarks"] = tre(ready, judges, guides, [WEIGHT])
     return found
 
 
+def plot(columns: dict[str, dict[str, float]], path: Path) -> None:
+    """Mean TRE as a share of that without landmarks, against weight and against number."""
+    figure = Figure(figsize=(9, 3.6), layout="tight")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for name, found in columns.items():
+        shares = {key: value / found["none"] for key, value in found.items()}
+        left.plot(CONSTANT, [shares[f"weight {w:g}"] for w in CONSTANT], "o-", label=name)
+        right.plot(NUMBERS, [shares[f"{n} landmarks"] for n in NUMBERS], "o-", label=name)
+    for axes, label in ((left, "landmark weight"), (right, "number of landmarks")):
+        axes.set(xscale="log", xlabel=label, ylim=(0, 1.05))
+        axes.axhline(1, color="grey", linewidth=0.8)
+        axes.grid(alpha=0.3)
+    left.set_ylabel("mean TRE / without landmarks")
+    right.legend(fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the table and draw the plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="picture to write, .png")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    options = RegisterOptions(threads=args.threads)
     columns = {}
-    phantom = make_phantom()
-
-    def truth(count: int, seed: int) -> PointPairs:
-        points = phantom.truth_points(count, np.random.default_rng(seed))
-        return PointPairs(*points, np.ones(len(points[0])))
-
-    with stage(phantom.fixed, phantom.moving, RegisterOptions()) as ready:
-        columns["phantom, found"] = column(ready, truth(2000, 0), landmarks_for(ready, None))
-        columns["phantom, perfect"] = column(ready, truth(2000, 0), truth(2500, 1))
+    for name, motion, seed in SIMULATED:
+        volume = read_volume(data_folder() / "ct" / "validation" / f"{name}.nii.gz")
+        pair = make_follow_up(volume, motion, seed)
+        with stage(pair.fixed, pair.moving, options) as ready:
+            columns[f"{name}, {motion}"] = column(ready, truth(pair, 4000, 1000 + seed))
     folder = data_folder() / "pairs" / "elastix-lung"
-    if folder.is_dir():
-        expert = read_pairs(folder / "expert_fixed.txt", folder / "expert_moving.txt")
-        certain = expert.select(np.delete(np.arange(len(expert)), DOUBTFUL))
-        images = (folder / "fixed.nii.gz", folder / "moving.nii.gz")
-        with stage(*images, RegisterOptions(align="centers")) as ready:
-            columns["lung (50), found"] = column(ready, certain, landmarks_for(ready, None))
-    names = ["none", *(", ".join(f"{w:g}" for w in weights) for weights in WEIGHTS)]
-    rows = zip(names, *columns.values(), strict=True)
-    print(markdown(["landmark weight at each resolution", *columns], rows))
+    expert = read_pairs(folder / "expert_fixed.txt", folder / "expert_moving.txt")
+    certain = expert.select(np.delete(np.arange(len(expert)), DOUBTFUL))
+    images = (folder / "fixed.nii.gz", folder / "moving.nii.gz")
+    with stage(*images, replace(options, align="centers")) as ready:
+        columns["lung (50)"] = column(ready, certain)
+    plot(columns, args.out)
+    names = next(iter(columns.values()))
+    rows = [[name, *(f"{found[name]:.2f}" for found in columns.values())] for name in names]
+    print(markdown(["mean TRE, mm", *columns], rows))
 
 
 if __name__ == "__main__":

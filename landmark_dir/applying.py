@@ -117,8 +117,9 @@ def _inverted(transform: Path, moving: Points) -> Points:
     lost = ~(left <= UNSOLVED_MM)
     if lost.any():
         raise BadPoints(
-            f"{int(lost.sum())} of {len(moving)} points have no fixed point within {UNSOLVED_MM} mm "
-            f"(worst {left.max():.1f} mm); expected moving points, mm (LPS), inside what the run maps"
+            f"{int(lost.sum())} of {len(moving)} points have no fixed point within "
+            f"{UNSOLVED_MM} mm (worst {left.max():.1f} mm); expected moving points, mm (LPS), "
+            "inside what the run maps"
         )
     return fixed
 
@@ -185,8 +186,8 @@ def _moving_grid(run: Path) -> sitk.Image:
     path = Path(named["path"]) if named["path"] else None
     if path is None or not path.exists() or rundir.sha256(path) != named["sha256"]:
         raise BadRunFolder(
-            f"{run}: its moving image is not at {path or 'any path'} as it was; give an image on the "
-            "grid you want with --like"
+            f"{run}: its moving image is not at {path or 'any path'} as it was; give an image on "
+            "the grid you want with --like"
         )
     return as_volume(path, "moving")
 

@@ -10,9 +10,20 @@ from landmark_dir.distributions import simpleitk_conflict, simpleitk_is_whole
 if not simpleitk_is_whole():  # everything below needs it
     raise SystemExit(f"Error: {simpleitk_conflict()}")
 
-from landmark_dir import __version__, cli_runs, compare, pipeline
+from landmark_dir import __version__, cli_runs, compare, compare_cases, pipeline
 from landmark_dir import info as installation
-from landmark_dir.cli_shared import BACKEND, DEFAULTS, PATH, errors_as_sentences, shared_options
+from landmark_dir.cases import COLUMNS
+from landmark_dir.cli_shared import (
+    BACKEND,
+    DEFAULTS,
+    INTERRUPTED,
+    PATH,
+    Command,
+    Progress,
+    errors_as_sentences,
+    shared_options,
+)
+from landmark_dir.errors import LandmarkDirError
 from landmark_dir.options import PRESETS, RegisterOptions
 from landmark_dir.rundir import REPORT
 from landmark_dir.volume import read_volume
@@ -44,6 +55,41 @@ def _split(given: dict[str, Any]) -> tuple[dict[str, Any], RegisterOptions]:
     return _volumes(given), checked
 
 
+DEFORMABLE = [
+    click.option(
+        "--preset", type=click.Choice(list(PRESETS)), default=DEFAULTS.preset, show_default=True
+    ),
+    click.option(
+        "--landmark-weight",
+        callback=_landmark_weight,
+        default=",".join(f"{w:g}" for w in DEFAULTS.landmark_weight),
+        show_default=True,
+        help="Metric weight of the points: one for all resolutions, or one for each.",
+    ),
+    click.option(
+        "--bending-energy",
+        type=float,
+        default=DEFAULTS.bending_energy,
+        show_default=True,
+        help="Weight of the bending energy penalty; 0 leaves it out.",
+    ),
+    click.option(
+        "--hold-back",
+        type=float,
+        default=DEFAULTS.hold_back,
+        show_default=True,
+        help="Share of the landmarks that only the verdict sees.",
+    ),
+]
+
+
+def deformable_options(command: Command) -> Command:
+    """Options of the deformable stage, and of what guides it."""
+    for option in reversed(DEFORMABLE):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
@@ -62,30 +108,7 @@ def main() -> None:
     metavar="FIXED.txt MOVING.txt",
     help="Corresponding points to use instead of the network's (elastix point files, mm).",
 )
-@click.option(
-    "--preset", type=click.Choice(list(PRESETS)), default=DEFAULTS.preset, show_default=True
-)
-@click.option(
-    "--landmark-weight",
-    callback=_landmark_weight,
-    default=",".join(f"{w:g}" for w in DEFAULTS.landmark_weight),
-    show_default=True,
-    help="Metric weight of the points: one for all resolutions, or one for each.",
-)
-@click.option(
-    "--bending-energy",
-    type=float,
-    default=DEFAULTS.bending_energy,
-    show_default=True,
-    help="Weight of the bending energy penalty; 0 leaves it out.",
-)
-@click.option(
-    "--hold-back",
-    type=float,
-    default=DEFAULTS.hold_back,
-    show_default=True,
-    help="Share of the landmarks that only the verdict sees.",
-)
+@deformable_options
 @click.option(
     "--robust", is_flag=True, help="Register without landmarks, too; keep what fits the held-back."
 )
@@ -122,6 +145,78 @@ def landmarks(**given: Any) -> None:
     click.echo(f"{call['out']}: {len(pairs)} landmarks")
 
 
+OF_ONE_PAIR = (
+    *("fixed", "moving", "fixed_mask", "moving_mask", "fixed_series", "moving_series"),
+    *("expert", "labels"),
+)
+
+
+@main.command("compare")
+@click.argument("fixed", type=PATH, required=False)
+@click.argument("moving", type=PATH, required=False)
+@shared_options
+@deformable_options
+@click.option(
+    "--expert",
+    nargs=2,
+    type=PATH,
+    metavar="FIXED.txt MOVING.txt",
+    help="Corresponding points to measure with (elastix point files, mm); they never guide.",
+)
+@click.option(
+    "--labels",
+    nargs=2,
+    type=PATH,
+    metavar="FIXED MOVING",
+    help="Label maps to measure with, each on the grid of its image.",
+)
+@click.option(
+    "--cases",
+    type=PATH,
+    metavar="CSV",
+    help="File of several pairs instead of FIXED and MOVING: the columns fixed and moving, and any "
+    f"of {', '.join(COLUMNS)}.",
+)
+@click.option("--resume", is_flag=True, help="With --cases: keep the finished ones.")
+def compare_command(**given: Any) -> None:
+    """Register without and with landmarks, and measure what they change."""
+    with errors_as_sentences(given.pop("quiet")) as progress:
+        cases, resume = given.pop("cases"), given.pop("resume")
+        if cases is not None:
+            _compare_cases(cases, resume, given, progress)
+            return
+        if given["fixed"] is None or given["moving"] is None or resume:
+            raise ValueError("expected FIXED and MOVING, or --cases, which --resume goes with")
+        call, options = _split(given)
+        comparison = compare.compare(**call, options=options, say=progress)
+    _show(comparison, call["out"])
+
+
+def _compare_cases(cases: Path, resume: bool, given: dict[str, Any], progress: Progress) -> None:
+    if extra := [name for name in OF_ONE_PAIR if given[name] is not None]:
+        raise ValueError(f"{extra[0]}: belongs to one pair; with --cases the file names the images")
+    call, options = _split(given)
+    call = {name: value for name, value in call.items() if name not in OF_ONE_PAIR}
+    try:
+        comparison = compare_cases.compare_cases(
+            cases, options=options, resume=resume, say=progress, **call
+        )
+    except KeyboardInterrupt:
+        progress.done()
+        click.echo(f"Aborted; --resume keeps the finished cases of {call['out']}", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    click.echo(comparison.table())
+    if failed := comparison.failed:
+        raise LandmarkDirError(f"{len(failed)} of {len(comparison.cases)} cases failed")
+
+
+def _show(comparison: compare.Comparison, out: Path) -> None:
+    """Print a comparison of one pair, and where its reports are."""
+    _notes(comparison.results["with"].warnings)
+    click.echo(comparison.table())
+    click.echo(f"reports: {', '.join(str(out / arm / REPORT) for arm in comparison.results)}")
+
+
 @main.command()
 @click.option("-o", "--out", required=True, type=PATH, help="Folder to create.")
 @BACKEND
@@ -132,9 +227,7 @@ def demo(out: Path, backend: str, threads: int | None, overwrite: bool) -> None:
     with errors_as_sentences() as progress:
         options = RegisterOptions(backend=backend, threads=threads)
         comparison = compare.demo(out, options, overwrite=overwrite, say=progress)
-    _notes(comparison.results["with"].warnings)
-    click.echo(comparison.table())
-    click.echo(f"reports: {', '.join(str(out / arm / REPORT) for arm in comparison.results)}")
+    _show(comparison, out)
 
 
 @main.command()

@@ -1,59 +1,62 @@
 """The same registration with and without landmarks."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
 
-from landmark_dir import compare_tables, rundir
-from landmark_dir.guidance import Landmarks, _refuse_swapped, landmarks_for
+from landmark_dir import rundir, telling
+from landmark_dir.compare_judges import (
+    AtPoints,
+    Judges,
+    PointFiles,
+    at_labels,
+    at_points,
+    described,
+    load_judges,
+    warn_of_single_labels,
+)
+from landmark_dir.compare_tables import ARMS, STATES, page_tables, pair_table, write_csv
+from landmark_dir.guidance import Landmarks, landmarks_for, refuse_swapped
 from landmark_dir.inputs import Inputs, Volume, load_inputs
-from landmark_dir.metrics import Summary, distances_mm, summarise
+from landmark_dir.metrics import Summary, distances_mm
 from landmark_dir.options import RegisterOptions
-from landmark_dir.overlap import Overlap, check_label_map, overlaps, present
+from landmark_dir.overlap import Overlap
 from landmark_dir.phantom import PhantomOptions, make_phantom
 from landmark_dir.pipeline import Result, deform
-from landmark_dir.points import PointPairs, check_inside, read_pairs, write_elastix_points
-from landmark_dir.stages import Say, Stage, pre_aligned, warn
-from landmark_dir.statistics import Difference, paired_difference
-from landmark_dir.volume import check_labels, read_labels, write_volume
+from landmark_dir.points import PointPairs, write_elastix_points
+from landmark_dir.stages import Say, Stage, pre_aligned
+from landmark_dir.volume import write_volume
+
+if TYPE_CHECKING:  # Pillow is slow to load
+    from landmark_dir.report import Arm
 
 DEFAULTS = RegisterOptions()
-ARMS = ("without", "with")  # landmarks; each names a run folder
 DEMO_POINTS = 2000  # of known truth, never shown to the registration
-
-PointFiles: TypeAlias = tuple[str | Path, str | Path]  # fixed, moving
-
-
-@dataclass(frozen=True)
-class AtPoints:
-    """Distances at points that guided neither arm, and what the landmarks change there."""
-
-    summaries: dict[str, Summary]  # mm; before, affine, without, with
-    difference: Difference  # with - without, mm, over the points
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both arms of one pair, and all that judges them.
+    """Both arms of one pair, and what judges them, in four states.
+
+    The states are before (where the registration starts: world coordinates or image centres),
+    affine, without, with.
 
     Attributes
     ----------
     expert : AtPoints or None
         At independent points; None if there are none.
     held_back : AtPoints or None
-        At the network's landmarks that guided neither arm: from the network that guided one arm,
-        and so no independent truth. None if none were held back.
+        At landmarks that guided neither arm. They come from the network that guided one arm, and
+        so are no independent truth. None if none were held back.
     labels : dict
-        Overlap of each label before, affine, without, with; empty without label maps.
+        For each state the overlap of each label; empty without label maps.
     results : dict
         The arms: without, with.
     seconds : dict
-        What each arm takes alone, the affine stage included.
+        What each arm takes, each with the affine stage.
     """
 
     expert: AtPoints | None
@@ -64,7 +67,7 @@ class Comparison:
 
     @property
     def tre_mm(self) -> dict[str, Summary]:
-        """TRE at the expert points: before, affine, without, with; empty if there are none."""
+        """TRE at the expert points for each state; empty if there are none."""
         return self.expert.summaries if self.expert else {}
 
     def moved_to(self, folder: Path) -> "Comparison":
@@ -72,37 +75,39 @@ class Comparison:
         moved = {arm: result.moved_to(folder / arm) for arm, result in self.results.items()}
         return replace(self, results=moved)
 
-    def content(self) -> dict[str, Any]:
-        """The figures as `comparison.json` has them."""
+    def figures(self) -> dict[str, Any]:
+        """All figures, as `comparison.json` has them."""
         points = {"tre_mm": self.expert, "held_back_mm": self.held_back}
         known = {name: at for name, at in points.items() if at}
         states = {
-            state: {
-                **{name: at.summaries[state]._asdict() for name, at in known.items()},
-                **self._image_figures(state),
-            }
-            for state in ("before", "affine", *ARMS)
+            state: {name: at.summaries[state]._asdict() for name, at in known.items()}
+            | self._of_labels(state)
+            | self._of_images(state)
+            for state in STATES
         }
         differences = {name: at.difference._asdict() for name, at in known.items()}
         return {"states": states, "with_minus_without": differences}
 
-    def _image_figures(self, state: str) -> dict[str, Any]:
-        """What needs no points: overlap, similarity, folding, time."""
-        found: dict[str, Any] = {}
-        if self.labels:
-            each = self.labels[state]
-            found["mean_dice"] = float(np.mean([label.dice for label in each.values()]))
-            found["labels"] = {str(label): overlap._asdict() for label, overlap in each.items()}
+    def _of_labels(self, state: str) -> dict[str, Any]:
+        if not self.labels:
+            return {}
+        each = self.labels[state]
+        return {
+            "mean_dice": float(np.mean([overlap.dice for overlap in each.values()])),
+            "labels": {str(label): overlap._asdict() for label, overlap in each.items()},
+        }
+
+    def _of_images(self, state: str) -> dict[str, Any]:
         if state not in ARMS:
-            return {**found, "correlation": self.results["with"].metrics[f"correlation_{state}"]}
-        metrics = self.results[state].metrics
+            return {"correlation": self.results["with"].metrics[f"correlation_{state}"]}
+        result = self.results[state]
         names = ("correlation", "folded_share", "sd_log_jacobian", "landmarks")
-        found.update({name: metrics[name] for name in names})
-        return {**found, "seconds": self.seconds[state], "verdict": self.results[state].verdict[0]}
+        found = {name: result.metrics[name] for name in names}
+        return {**found, "seconds": self.seconds[state], "verdict": result.verdict.verdict}
 
     def table(self) -> str:
         """All figures for people."""
-        return compare_tables.pair_table(self.content())
+        return pair_table(self.figures())
 
 
 def compare(
@@ -124,8 +129,6 @@ def compare(
     ----------
     out : path
         Folder to create; each arm is a run folder in it, beside `comparison.json` and `.csv`.
-    options : RegisterOptions
-        Of both arms. `landmarks` and `robust` are not for a comparison.
     expert : two paths or PointPairs, optional
         Corresponding points to measure with, LPS mm; they never guide.
     labels : two label maps, optional
@@ -134,61 +137,122 @@ def compare(
     Raises
     ------
     ValueError
-        If the options cannot do without landmarks, or with.
+        If the options cannot do without landmarks, or leave no choice of the arm.
     BadVolume, BadPoints, BadWeights, BadRunFolder, BackendMissing, ElastixFailed, TooFewLandmarks
         As `pipeline.register`.
     """
-    _without_landmarks(options)
+    check_options(options)
     with rundir.new_run_folder(Path(out), overwrite=overwrite) as folder:
         inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
-        judges = _judges(expert, labels, inputs)
+        judges = load_judges(expert, labels, inputs)
         comparison = _compare(inputs, judges, folder, options, say)
     return comparison.moved_to(Path(out))
 
 
-def _without_landmarks(options: RegisterOptions) -> RegisterOptions:
+def check_options(options: RegisterOptions) -> None:
+    """Refuse options that one of the arms cannot have."""
     if not options.landmarks or options.robust:
         raise ValueError("a comparison runs both arms itself; leave landmarks on and robust off")
-    return replace(options, landmarks=False)
+    replace(options, landmarks=False)  # checks itself
 
 
-class _Judges(NamedTuple):
-    """What is known of a pair and never guides; points may be none."""
-
-    expert: PointPairs
-    labels: tuple[sitk.Image, sitk.Image] | None
-    described: dict[str, Any]  # for `comparison.json`
-
-
-def _judges(
-    expert: PointFiles | PointPairs | None, labels: tuple[Volume, Volume] | None, inputs: Inputs
-) -> _Judges:
-    """Read and check what judges, before anything slow is done."""
-    points = expert if isinstance(expert, PointPairs) else _read_expert(expert)
-    check_inside(points, inputs.fixed, inputs.moving)
-    maps = None
-    if labels is not None:
-        fixed, moving = (
-            check_label_map(_read_labels(given, name), image, _name(given, name))
-            for given, name, image in zip(
-                labels,
-                ("fixed labels", "moving labels"),
-                (inputs.fixed, inputs.moving),
-                strict=True,
-            )
+def _compare(
+    inputs: Inputs, judges: Judges, folder: Path, options: RegisterOptions, say: Say
+) -> Comparison:
+    with pre_aligned(inputs, folder, options, say) as stage:
+        if len(judges.expert):
+            refuse_swapped(stage, judges.expert)
+        warn_of_single_labels(stage, judges.labels)
+        without = _without_landmarks(stage)  # its seconds are taken before they are sought
+        landmarks = landmarks_for(stage, None)
+        arms = {"without": (without, landmarks.only_held_back()), "with": (stage, landmarks)}
+        results = {arm: _arm(arm, *what, folder) for arm, what in arms.items()}
+        transforms = {
+            "before": stage.work / "initial.txt",
+            "affine": stage.affine,
+            **{arm: result.transform for arm, result in results.items()},
+        }
+        comparison = Comparison(
+            at_points(stage, transforms, judges.expert),
+            at_points(stage, transforms, landmarks.held_back),
+            at_labels(stage, transforms, judges.labels),
+            results,
+            {arm: round(sum(what[0].seconds.values()), 2) for arm, what in arms.items()},
         )
-        maps = fixed, moving
-    given = {"points": () if isinstance(expert, PointPairs) else expert, "labels": labels}
-    return _Judges(points, maps, dict(_described(given)))
+        _report(comparison, stage, landmarks, judges, folder)
+    return comparison
 
 
-def _read_expert(files: PointFiles | None) -> PointPairs:
-    return PointPairs.empty() if files is None else read_pairs(*files)
+def _without_landmarks(stage: Stage) -> Stage:
+    options = replace(stage.options, landmarks=False)
+    inputs = replace(stage.inputs, warnings=list(stage.inputs.warnings))
+    return replace(stage, inputs=inputs, options=options, seconds=dict(stage.seconds), network=None)
 
 
-def _name(given: Volume, name: str) -> str:
-    return name if isinstance(given, sitk.Image) else f"{name} {given}"
+def _arm(arm: str, stage: Stage, landmarks: Landmarks, folder: Path) -> Result:
+    """Run one arm, with progress that names it."""
+    (folder / arm).mkdir()
+    named = replace(stage, say=lambda text: stage.say(f"{arm} landmarks, {text}"))
+    return deform(named, landmarks, folder / arm)
 
 
-def _read_labels(given: Volume, name: str) -> sitk.Image:
-    return check_labels(given, name) if isinstance(given, sitk.Image) else read_labels(given)
+def _report(
+    comparison: Comparison, stage: Stage, landmarks: Landmarks, judges: Judges, folder: Path
+) -> None:
+    """Write what a comparison leaves beside its run folders."""
+    figures = comparison.figures()
+    write_csv([figures], folder / rundir.COMPARISON_CSV)
+    content = {
+        "landmark_dir": version("landmark_dir"),
+        "options": asdict(stage.options),
+        "inputs": stage.inputs.described | described(judges.files),
+        "warnings": stage.inputs.warnings,
+        **figures,
+    }
+    rundir.write_json(folder / rundir.COMPARISON_JSON, content)
+    arms = [_told(comparison, arm) for arm in ARMS]
+    pairs = landmarks.pairs()
+    mapped = stage.backend.map_points(comparison.results["with"].transform, pairs.fixed)
+    telling.write_run_report(
+        folder / rundir.REPORT,
+        stage,
+        landmarks,
+        arms,
+        residual_mm=distances_mm(mapped, pairs.moving),
+        tables=page_tables(figures),
+    )
+
+
+def _told(comparison: Comparison, arm: str) -> "Arm":
+    """One arm for the page."""
+    result = comparison.results[arm]
+    judged = {
+        "TRE at expert points": comparison.expert,
+        "distance at held-back landmarks": comparison.held_back,
+    }
+    distances = {name: at.distances_mm[arm] for name, at in judged.items() if at}
+    run = rundir.read_run_json(result.folder)
+    return telling.arm(f"{arm} landmarks", run, result.warped, result.transform, distances)
+
+
+def demo(
+    out: Path,
+    options: RegisterOptions = DEFAULTS,
+    *,
+    phantom_options: PhantomOptions | None = None,
+    overwrite: bool = False,
+    say: Say = lambda text: None,
+) -> Comparison:
+    """Compare both arms on the phantom pair; its files stay in `out` to be tried further."""
+    with rundir.new_run_folder(out, overwrite=overwrite) as folder:
+        say("make phantom")
+        phantom = make_phantom(phantom_options)
+        inputs = load_inputs(phantom.fixed, phantom.moving, None, None, options)
+        fixed, moving = phantom.truth_points(DEMO_POINTS, np.random.default_rng(0))
+        write_volume(phantom.fixed, folder / "fixed.nii.gz")
+        write_volume(phantom.moving, folder / "moving.nii.gz")
+        write_elastix_points(fixed, folder / "truth_fixed.txt")
+        write_elastix_points(moving, folder / "truth_moving.txt")
+        truth = PointPairs(fixed, moving, np.ones(len(fixed)))
+        comparison = _compare(inputs, Judges(truth, None, {}), folder, options, say)
+    return comparison.moved_to(out)

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_dir.backends.transforms import on_grid, write_bspline
+from landmark_dir.backends.transforms import write_bspline
 from landmark_dir.body import body_mask
 from landmark_dir.errors import BadPoints, TooFewLandmarks
+from landmark_dir.fields import resample
 from landmark_dir.geometry import Points, corners, inside
+from landmark_dir.itk_transforms import read_transform
 from landmark_dir.metrics import distances_mm
 from landmark_dir.options import RegisterOptions
 from landmark_dir.outliers import reject_outliers, select_spread, settle
@@ -79,7 +81,7 @@ def landmarks_for(stage: Stage, given: PointPairs | None) -> Landmarks:
     """The pairs that will guide the b-spline stage: given ones, the network's, or none."""
     if given is not None:
         if len(given):
-            _refuse_swapped(stage, given)
+            refuse_swapped(stage, given)
             _count_outside_mask(stage, given.moving)
         return Landmarks.given(given)
     if stage.network is None:
@@ -97,7 +99,7 @@ def landmarks_for(stage: Stage, given: PointPairs | None) -> Landmarks:
     return Landmarks.none()
 
 
-def _refuse_swapped(stage: Stage, given: PointPairs) -> None:
+def refuse_swapped(stage: Stage, given: PointPairs) -> None:
     """Refuse points that fit far better the other way round, once the global motion is gone."""
     there, back = (
         float(np.median(distances_mm(stage.backend.map_points(stage.affine, one), other)))
@@ -153,8 +155,8 @@ def _match(stage: Stage, transform: Path) -> Landmarks:
     assert stage.network is not None
     with stage.timed("pre-align"):
         grid = matching.grid_to_match(stage.network.network, inputs.fixed, inputs.moving)
-        onto = on_grid(transform, grid, stage.work, "prealign")
-        prealigned = stage.backend.warp_image(onto, inputs.moving)
+        chain = read_transform(transform)
+        prealigned = resample(inputs.moving, chain, grid, inputs.outside_hu())
         body = body_mask(prealigned)
     with stage.timed("landmarks"), devices.torch_threads(options.threads):
         pairs = matching.match_volumes(

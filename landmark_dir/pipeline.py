@@ -4,23 +4,17 @@ read -> body masks -> affine stage -> landmarks -> b-spline stage on the origina
 judgement -> run folder.
 """
 
-import platform
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
-from landmark_dir import rundir
+from landmark_dir import rundir, telling
 from landmark_dir.backends.transforms import store_transform
 from landmark_dir.errors import TooFewLandmarks
-from landmark_dir.geometry import Points
 from landmark_dir.guidance import (
     LOOK_AGAIN,
     Landmarks,
@@ -29,16 +23,13 @@ from landmark_dir.guidance import (
     seek_landmarks,
     shortage,
 )
-from landmark_dir.inputs import Inputs, Volume, given_points, load_inputs
-from landmark_dir.metrics import Summary, correlation, distances_mm, folding, summarise
+from landmark_dir.inputs import Volume, given_points, load_inputs
+from landmark_dir.judging import judged
 from landmark_dir.options import DEFAULTS, PRESETS, RegisterOptions
 from landmark_dir.points import PointPairs, write_csv, write_elastix_points, write_markups
-from landmark_dir.stages import Say, Stage, bspline_stage, laid_on, pre_aligned
-from landmark_dir.verdict import Evidence, Verdict, judge, worst_cluster
+from landmark_dir.stages import Say, Stage, bspline_stage, pre_aligned
+from landmark_dir.verdict import Verdict
 from landmark_dir.volume import write_volume
-
-if TYPE_CHECKING:  # torch is slow to load
-    from landmark_dir.weights import LoadedWeights
 
 
 @dataclass(frozen=True)
@@ -183,14 +174,16 @@ def write_landmarks(
     with rundir.new_run_folder(Path(out), overwrite=overwrite) as folder:
         inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
         with pre_aligned(inputs, folder, options, say) as stage:
-            pairs = seek_landmarks(stage).guiding
+            landmarks = seek_landmarks(stage)
+            pairs = landmarks.guiding
             if short := shortage(pairs, options):
                 raise TooFewLandmarks(f"{short}; {LOOK_AGAIN}")
             _write_pairs(pairs, folder)
             _store_log(stage, folder)
-            run = _run_json(stage, {"landmarks": len(pairs)})
+            run = telling.run_json(stage, {"landmarks": len(pairs)})
             rundir.write_run_json(folder, run)
-            _report(stage, run, pairs, folder, laid_on(stage))
+            arm = telling.arm("landmarks", run)
+            telling.write_run_report(folder / rundir.REPORT, stage, landmarks, [arm])
     return pairs
 
 
@@ -240,12 +233,17 @@ def deform(stage: Stage, landmarks: Landmarks, folder: Path) -> Result:
     if len(pairs):
         _write_pairs(pairs, folder)
     with stage.timed("metrics"):
-        metrics, verdict = _judged(stage, transform, warped, landmarks)
-    run = _run_json(stage, metrics) | {"verdict": verdict.described()}
+        found = judged(stage, transform, warped, landmarks)
+    run = telling.run_json(stage, found.metrics) | {"verdict": found.verdict.described()}
     rundir.write_run_json(folder, run)
-    _report(stage, run, pairs, folder, laid_on(stage), warped)
+    final = folder / rundir.TRANSFORM
+    name = "with landmarks" if len(pairs) else "without landmarks"
+    arm = telling.arm(name, run, warped, final, found.distances_mm())
+    telling.write_run_report(
+        folder / rundir.REPORT, stage, landmarks, [arm], residual_mm=found.residual_mm()
+    )
     warnings = stage.inputs.warnings
-    return Result(folder, folder / rundir.TRANSFORM, warped, pairs, metrics, warnings, verdict)
+    return Result(folder, final, warped, pairs, found.metrics, warnings, found.verdict)
 
 
 def _deformed(stage: Stage, landmarks: Landmarks) -> Path:
@@ -264,113 +262,9 @@ def _store_log(stage: Stage, folder: Path) -> None:
                 out.write(part.read_bytes())
 
 
-def _report(
-    stage: Stage,
-    run: dict[str, Any],
-    pairs: PointPairs,
-    folder: Path,
-    before: sitk.Image,
-    after: sitk.Image | None = None,
-) -> None:
-    stage.say("report")
-    # matplotlib is slow to load
-    from landmark_dir.report import write_report
-
-    fixed, moving = stage.inputs.fixed, stage.inputs.moving
-    write_report(folder / rundir.REPORT, run, fixed, moving, before, after, pairs)
-
-
 def _write_pairs(pairs: PointPairs, folder: Path) -> None:
     write_elastix_points(pairs.fixed, folder / rundir.FIXED_POINTS)
     write_elastix_points(pairs.moving, folder / rundir.MOVING_POINTS)
     write_csv(pairs, folder / rundir.LANDMARKS_CSV)
     write_markups(pairs.fixed, folder / rundir.FIXED_MARKUPS, pairs.score)
     write_markups(pairs.moving, folder / rundir.MOVING_MARKUPS, pairs.score)
-
-
-def _judged(
-    stage: Stage, transform: Path, warped: sitk.Image, landmarks: Landmarks
-) -> tuple[dict[str, Any], Verdict]:
-    """What can be said without independent points, and what it amounts to."""
-    inputs, backend = stage.inputs, stage.backend
-
-    def mapped(points: Points) -> Points:
-        return backend.map_points(transform, points)
-
-    def residual(through: Path, pairs: PointPairs) -> NDArray[np.float64]:
-        return distances_mm(backend.map_points(through, pairs.fixed), pairs.moving)
-
-    guiding, held_back = landmarks.guiding, landmarks.held_back
-    at_guides = residual(transform, guiding)
-    held, held_affine = (
-        summarise(residual(through, held_back)) for through in (transform, stage.affine)
-    )
-    folds = folding(mapped, inputs.fixed, inputs.fixed_body)
-    after_affine = backend.warp_image(stage.affine, inputs.moving)
-    agreement = landmarks.agreed / landmarks.matched if landmarks.matched else float("nan")
-    evidence = Evidence(
-        held,
-        held_affine,
-        worst_cluster(guiding.fixed, at_guides),
-        1 - agreement,
-        folds.folded_share,
-        _correlation(inputs, warped),
-        _correlation(inputs, after_affine),
-    )
-    metrics = {
-        "landmarks": len(guiding),
-        "matched": landmarks.matched,
-        "agreed": landmarks.agreed,
-        "residual_mm": _known(summarise(at_guides)),
-        "held_back": len(held_back),
-        "held_back_mm": _known(held),
-        "held_back_affine_mm": _known(held_affine),
-        "worst_cluster_mm": round(evidence.cluster_mm, 3),
-        "correlation": round(evidence.correlation, 4),
-        "correlation_affine": round(evidence.correlation_affine, 4),
-        "correlation_before": round(_correlation(inputs, laid_on(stage)), 4),
-        **folds._asdict(),
-    }
-    return metrics, judge(evidence)
-
-
-def _known(summary: Summary) -> dict[str, Any] | None:
-    return summary._asdict() if summary.points else None
-
-
-def _correlation(inputs: Inputs, image: sitk.Image) -> float:
-    """Correlation with the fixed image in its body, where the moving image has data.
-
-    Beyond it stands its smallest value; a true voxel as dark as that is left out, too.
-    """
-    has_data = sitk.Cast(image, sitk.sitkFloat64) > inputs.outside_hu()
-    return correlation(inputs.fixed, image, sitk.And(inputs.fixed_body, has_data))
-
-
-def _run_json(stage: Stage, metrics: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "landmark_dir": version("landmark_dir"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": stage.inputs.described,
-        "options": asdict(stage.options),
-        "versions": {
-            "python": platform.python_version(),
-            "SimpleITK": sitk.Version.VersionString(),
-            stage.backend.name: stage.backend.version(),
-            **({"torch": version("torch")} if stage.network else {}),
-        },
-        "weights": _known_weights(stage.network),
-        "metrics": metrics,
-        "seconds": stage.seconds,
-        "warnings": stage.inputs.warnings,
-    }
-
-
-def _known_weights(loaded: "LoadedWeights | None") -> dict[str, str] | None:
-    if loaded is None:
-        return None
-    return {
-        "file": loaded.path.name,
-        "sha256": loaded.sha256,
-        "network": loaded.metadata["network"],
-    }

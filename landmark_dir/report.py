@@ -1,162 +1,172 @@
-"""Pictures of a run, and one self-contained HTML page that shows them."""
+"""One self-contained page of a run or a comparison: verdict, images, landmarks, maps, figures."""
 
-import base64
 import html
-import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from landmark_dir.geometry import Points, centre, physical_to_index
+from landmark_dir.geometry import Points, physical_to_index
 from landmark_dir.points import PointPairs
-from landmark_dir.slices import to_network
+from landmark_dir.report_plots import distance_plots
+from landmark_dir.report_volumes import GREY_HU, packed, packed_map, place_colours, shown_grid
 
-TILE_MM = 32.0  # checkerboard
-LANDMARK_SLICES = 3
-MIN_FOR_PLANE = 10  # landmarks; fewer do not tell how a plane lies
-MIN_COSINE = 0.8  # between the two planes; more than 37 degrees are points in a row, not a tilt
-MARGIN_MM = 10.0  # around the landmarks
-PLANES = {"axial": "RA", "coronal": "RH", "sagittal": "AH"}  # letters: left and upper border
-AIR = -1000.0  # HU
-BACKGROUND = "#111111"
-
-Array: TypeAlias = NDArray[np.float64]
-
-
-def _grey(image: sitk.Image) -> Array:
-    """Give the voxels [z, y, x] as 0..1, in the network's grey scale: lung shows beside liver."""
-    return np.asarray((to_network(sitk.GetArrayViewFromImage(image)) + 1) / 2, dtype=np.float64)
+Table: TypeAlias = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, header, rows
+TABLES = ("metrics", "inputs", "options", "seconds", "versions", "weights")
+CAUTION = (
+    "For research only. Residuals at guiding landmarks are no measure of accuracy; held-back "
+    "landmarks guided nothing, but come from the same network. A Jacobian determinant of 0 or "
+    "below is a transform that is not one to one there. Distances in mm. Where the moving image "
+    "has no data its smallest value stands."
+)
 
 
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=100, facecolor=BACKGROUND)
-    return stream.getvalue()
+@dataclass(frozen=True)
+class Arm:
+    """One registration, as the page shows it.
 
-
-def _show(axes: Axes, pixels: Array, aspect: float, title: str, borders: str = "RA") -> None:
-    """Draw one cut, its title, and the letters of its left and upper border."""
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect=aspect)
-    axes.set_title(title, color="white", fontsize=10)
-    axes.set_axis_off()
-    for letter, at in zip(borders, ((0.02, 0.5), (0.5, 0.95)), strict=True):
-        axes.text(*at, letter, color="#fc6", transform=axes.transAxes, fontsize=9, ha="center")
-
-
-def _as_seen(image: sitk.Image) -> sitk.Image:
-    """Turn the array by quarters so that x runs to the left, y to the back, z to the head.
-
-    Rows and columns of an axial slice are then as radiologists look at them; an oblique grid
-    stays as oblique as it is.
+    Attributes
+    ----------
+    name : str
+    warped : sitk.Image or None
+        Moving image on the fixed grid; None for a run that ends with its landmarks.
+    displacement_mm, jacobian : sitk.Image or None
+        What the b-spline adds to the affine map, mm, and the determinant of dT/dx, on any grid.
+    distances_mm : mapping
+        Title -> distances [N], mm.
+    run : mapping
+        Content of `run.json`.
     """
-    return sitk.DICOMOrient(image, "LPS")
+
+    name: str
+    warped: sitk.Image | None
+    displacement_mm: sitk.Image | None
+    jacobian: sitk.Image | None
+    distances_mm: Mapping[str, NDArray[np.float64]]
+    run: Mapping[str, Any]
 
 
-def place_colours(points: Points) -> Array:
-    """RGB [N, 3] that follows the place (x, y) among the points, as in [paper] fig. 3."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    x, y, _ = ((points - low) / np.maximum(high - low, 1e-9)).T
-    return np.stack([x, y, 1 - 0.5 * (x + y)], axis=1) * 0.85 + 0.15
+@dataclass(frozen=True)
+class Content:
+    """Everything a page shows.
 
-
-def landmark_picture(fixed: sitk.Image, moving: sitk.Image, pairs: PointPairs) -> bytes:
-    """PNG: landmarks on three fixed slices and where they are in moving, coloured by place.
-
-    The moving image is cut along the plane that fits the moving points best.
+    Attributes
+    ----------
+    before : sitk.Image
+        The moving image laid on the fixed grid before any registration.
+    before_shift_mm : ndarray, shape (3,)
+        Moving point p is seen in `before` at p - before_shift_mm.
+    arms : sequence of Arm
+        One, or two of a comparison.
+    pairs : PointPairs
+        Landmarks, held back ones included.
+    residual_mm : ndarray, shape (N,), or None
+    held_back : ndarray of bool, shape (N,)
+    tables : sequence of Table
+        Shown below the verdict.
     """
-    fixed = _as_seen(fixed)
-    depth = np.round(physical_to_index(fixed, pairs.fixed)[:, 2]).astype(int)
-    shown = _fullest_slices(depth)
-    figure = Figure(figsize=(9, 4.2 * len(shown)), facecolor=BACKGROUND, layout="tight")
-    for row, k in enumerate(shown):
-        here = pairs.select(depth == k)
-        slice_ = fixed[:, :, k : k + 1]
-        cut = sitk.Resample(moving, _plane_of(here, slice_), sitk.Transform(), sitk.sitkLinear, AIR)
-        name = f"fixed, {len(here)} landmarks at z = {centre(slice_)[0, 2]:.0f} mm"
-        sides = (slice_, here.fixed, name), (cut, here.moving, "moving, the same landmarks")
-        for column, (image, points, title) in enumerate(sides):
-            axes = figure.add_subplot(len(shown), 2, 2 * row + column + 1)
-            x_mm, y_mm, _ = image.GetSpacing()
-            _show(axes, _grey(image)[0], y_mm / x_mm, title)
-            x, y, _ = physical_to_index(image, points).T
-            colours = place_colours(here.fixed)
-            axes.scatter(x, y, c=colours, s=22, linewidths=0.6, edgecolors="black")
-    return _png(figure)
+
+    title: str
+    fixed: sitk.Image
+    moving: sitk.Image
+    before: sitk.Image
+    before_shift_mm: NDArray[np.float64]
+    arms: Sequence[Arm]
+    pairs: PointPairs
+    residual_mm: NDArray[np.float64] | None
+    held_back: NDArray[np.bool_]
+    tables: Sequence[Table]
 
 
-def _fullest_slices(depth: NDArray[np.int64]) -> list[int]:
-    """The fullest slice of each third of the depth."""
-    slices, counts = np.unique(depth, return_counts=True)
-    parts = np.array_split(np.arange(len(slices)), LANDMARK_SLICES)
-    return [int(slices[part[np.argmax(counts[part])]]) for part in parts if len(part)]
-
-
-def _plane_of(here: PointPairs, slice_: sitk.Image) -> sitk.Image:
-    """An empty slice of 1 mm pixels through the moving points of one fixed slice."""
-    across, down, normal = np.reshape(slice_.GetDirection(), (3, 3)).T
-    middle = here.moving.mean(axis=0)
-    fitted = np.linalg.svd(here.moving - middle)[2][2]  # the way in which they vary least
-    if len(here) >= MIN_FOR_PLANE and abs(fitted @ normal) > MIN_COSINE:
-        normal = fitted * np.sign(fitted @ normal)
-        across = across - (across @ normal) * normal
-        across /= np.linalg.norm(across)
-        down = np.cross(normal, across)
-    centre_mm = middle + centre(slice_)[0] - here.fixed.mean(axis=0)
-    centre_mm -= ((centre_mm - middle) @ normal) * normal
-    offset_mm = np.abs((here.moving - centre_mm) @ np.stack([across, down], axis=1)).max(axis=0)
-    extent_mm = np.multiply(slice_.GetSize(), slice_.GetSpacing())[:2]
-    extent_mm = np.maximum(extent_mm, 2 * offset_mm + MARGIN_MM)  # every landmark on its picture
-    plane = sitk.Image([*(int(mm) for mm in extent_mm), 1], sitk.sitkUInt8)
-    plane.SetDirection(np.stack([across, down, normal], axis=1).ravel().tolist())
-    half = (extent_mm - 1) / 2
-    plane.SetOrigin((centre_mm - half[0] * across - half[1] * down).tolist())
-    return plane
-
-
-def checkerboard_picture(
-    fixed: sitk.Image, before: sitk.Image, after: sitk.Image | None = None
-) -> bytes:
-    """PNG: fixed against moving, before and after, as checkerboards in three planes.
-
-    `before` and `after` are the moving image on the fixed grid.
-    """
-    names = ("before", "after") if after is not None else ("before",)
-    volumes = [_as_seen(image) for image in (fixed, before, after) if image is not None]
-    spacing_zyx = volumes[0].GetSpacing()[::-1]
-    arrays = [_grey(volume) for volume in volumes]
-    figure = Figure(figsize=(9, 12.5), facecolor=BACKGROUND, layout="tight")
-    for row, (plane, borders) in enumerate(PLANES.items()):  # cut through z, y, x
-        cuts = [np.take(array, array.shape[row] // 2, axis=row) for array in arrays]
-        if row:
-            cuts = [cut[::-1] for cut in cuts]  # the head is up
-        down_mm, across_mm = (mm for axis, mm in enumerate(spacing_zyx) if axis != row)
-        tiles = _tiles(cuts[0].shape, (down_mm, across_mm))
-        for column, (name, other) in enumerate(zip(names, cuts[1:], strict=True)):
-            axes = figure.add_subplot(3, 2, 2 * row + column + 1)
-            board = np.where(tiles, cuts[0], other)
-            _show(axes, board, down_mm / across_mm, f"{plane}, {name} registration", borders)
-    return _png(figure)
-
-
-def _tiles(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> NDArray[np.bool_]:
-    rows, columns = (
-        (np.arange(n) * mm // TILE_MM).astype(int) for n, mm in zip(shape, spacing_mm, strict=True)
+def write_report(path: Path, content: Content) -> None:
+    """Write the page; it needs no network and no other file."""
+    part = resources.files("landmark_dir") / "report_page"
+    style, script = ((part / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    viewer = (part / "viewer.html").read_text("utf-8")
+    title = html.escape(content.title)
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        f"<style>{style}</style><h1>{title}</h1>"
+        f"{''.join(_verdict(arm) for arm in content.arms)}{_warnings(content.arms)}"
+        f"{''.join(_rows(*table) for table in content.tables)}"
+        f"{viewer}{_plots(content.arms)}{_runs(content.arms)}<p>{CAUTION}</p>"
+        f'<script type="application/json" id="data">{_json(_data(content))}</script>'
+        f"<script>{script}</script></html>\n"
     )
-    return np.asarray((rows[:, None] + columns) % 2 == 0)
+    path.write_text(page, encoding="utf-8")
 
 
-def _table(title: str, rows: Mapping[str, Any]) -> str:
+def _verdict(arm: Arm) -> str:
+    """The verdict and its reasons, and one line of figures."""
+    verdict = arm.run.get("verdict")
+    if verdict is None:
+        return f"<p>{html.escape(arm.name)}: {_figures(arm.run)}</p>"
+    word = html.escape(verdict["verdict"])
+    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in verdict["reasons"])
+    return (
+        f'<section class="verdict {word}"><h2>{html.escape(arm.name)}: {word}</h2>'
+        f"<ul>{reasons}</ul><p>{_figures(arm.run)}</p></section>"
+    )
+
+
+def _figures(run: Mapping[str, Any]) -> str:
+    names = {"landmarks": "landmarks", "held_back": "held back", "correlation": "correlation"}
+    names |= {"folded_share": "folded share", "sd_log_jacobian": "SD of log Jacobian"}
+    metrics = run["metrics"]
+    shown = [f"{text} {_shown(metrics[name])}" for name, text in names.items() if name in metrics]
+    return html.escape(" · ".join(shown))
+
+
+def _warnings(arms: Sequence[Arm]) -> str:
+    warnings = dict.fromkeys(warning for arm in arms for warning in arm.run["warnings"])
+    return "".join(f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings)
+
+
+def _rows(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(_shown(value))}</td>' for value in row)}</tr>"
+        for row in rows
+    )
+    return (
+        f'<h2>{html.escape(title)}</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    )
+
+
+def _plots(arms: Sequence[Arm]) -> str:
+    """Each kind of distance with all arms that have it."""
+    titles = dict.fromkeys(title for arm in arms for title in arm.distances_mm)
+    plots = ""
+    for title in titles:
+        having = [arm for arm in arms if title in arm.distances_mm]
+        plots += distance_plots(title, {arm.name: arm.distances_mm[title] for arm in having})
+    return f"<h2>Distances</h2>{plots}" if plots else ""
+
+
+def _runs(arms: Sequence[Arm]) -> str:
+    """What each run was made of, folded away."""
+    return "".join(
+        f"<details><summary>{html.escape(arm.name)}: {name}</summary>"
+        f"{_table(arm.run[name])}</details>"
+        for arm in arms
+        for name in TABLES
+        if arm.run.get(name)
+    )
+
+
+def _table(rows: Mapping[str, Any]) -> str:
     body = "".join(
         f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(_shown(value))}</td></tr>"
         for key, value in rows.items()
     )
-    return f"<h2>{html.escape(title)}</h2><table>{body}</table>"
+    return f"<table>{body}</table>"
 
 
 def _shown(value: Any) -> str:
@@ -171,53 +181,53 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-TABLES = ("inputs", "options", "seconds", "versions", "weights")
-CAUTION = (
-    "For research only. The residual is taken at the landmarks that guided and is no measure of "
-    "accuracy; a folded share above 0 means a transform that is not one to one there. Distances in "
-    "mm. Black tiles: the moving image has no data there."
-)
-STYLE = """
-body { background: #111; color: #ddd; font: 15px system-ui, sans-serif; margin: 2em auto;
-       max-width: 60em; padding: 0 1em }
-table { border-collapse: collapse } th { text-align: left; font-weight: normal; color: #999 }
-th, td { padding: .2em 1.5em .2em 0; vertical-align: top; overflow-wrap: anywhere }
-img { max-width: 100% } .warning { color: #fc6 }
-"""
-
-
-def write_report(
-    path: Path,
-    run: Mapping[str, Any],
-    fixed: sitk.Image,
-    moving: sitk.Image,
-    before: sitk.Image,
-    after: sitk.Image | None,
-    pairs: PointPairs,
-) -> None:
-    """Write `report.html`: the content of `run.json` and the pictures, in one file.
-
-    `before` and `after` are the moving image on the fixed grid; a run that ends with its
-    landmarks has no `after`.
-    """
-    pictures = {
-        "Fixed and moving in turn, tile by tile": checkerboard_picture(fixed, before, after)
+def _data(content: Content) -> dict[str, Any]:
+    """What the script draws."""
+    grid = shown_grid(content.fixed)
+    images = [packed("fixed", content.fixed, grid), packed("moving, before", content.before, grid)]
+    maps = []
+    for arm in content.arms:
+        if arm.warped is not None:
+            images.append(packed(f"warped, {arm.name}", arm.warped, grid))
+        for kind, image in (("displacement", arm.displacement_mm), ("jacobian", arm.jacobian)):
+            if image is not None:
+                maps.append(packed_map(f"{kind}, {arm.name}", image, grid, kind))
+    return {
+        "size": grid.GetSize(),
+        "spacing": grid.GetSpacing(),
+        "greys": GREY_HU,
+        "images": images,
+        "maps": maps,
+        "landmarks": _landmarks(content, grid),
     }
-    if len(pairs):
-        pictures["Landmarks, coloured by place"] = landmark_picture(fixed, moving, pairs)
-    parts = [f"<p class=warning>{html.escape(warning)}</p>" for warning in run["warnings"]]
-    parts.append(_table("Result", run["metrics"]))
-    parts += [_figure(title, picture) for title, picture in pictures.items()]
-    parts += [_table(name.capitalize(), run[name]) for name in TABLES if run[name]]
-    page = (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>landmark_dir run</title>"
-        f"<style>{STYLE}</style><h1>Landmark-guided registration</h1><p>{CAUTION}</p>"
-        f"{''.join(parts)}</html>\n"
-    )
-    path.write_text(page, encoding="utf-8")
 
 
-def _figure(title: str, png: bytes) -> str:
-    title = html.escape(title)
-    data = base64.b64encode(png).decode()
-    return f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{data}">'
+def _landmarks(content: Content, grid: sitk.Image) -> list[list[Any]]:
+    """Place in fixed (x, y, z), in before (x, y, z), colour, score, residual, held back or not."""
+    pairs = content.pairs
+
+    def places(points: Points) -> list[list[float]]:
+        found: list[list[float]] = physical_to_index(grid, points).round(2).tolist()
+        return found
+
+    residual = [None] * len(pairs) if content.residual_mm is None else content.residual_mm.round(3)
+    return [
+        [*fixed, *before, colour, score, None if left is None else float(left), bool(held)]
+        for fixed, before, colour, score, left, held in zip(
+            places(pairs.fixed),
+            places(pairs.moving - content.before_shift_mm),
+            place_colours(pairs.fixed),
+            pairs.score.round(3).tolist(),
+            residual,
+            content.held_back,
+            strict=True,
+        )
+    ]
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script it stands in."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text

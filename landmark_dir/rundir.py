@@ -26,6 +26,7 @@ MOVING_MARKUPS = "landmarks_moving.mrk.json"
 TRANSFORM = "transform.txt"
 RUN_JSON = "run.json"
 COMPARISON_JSON = "comparison.json"
+COMPARISON_CSV = "comparison.csv"
 REPORT = "report.html"
 LOG = "elastix.log"
 

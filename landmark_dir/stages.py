@@ -111,11 +111,11 @@ def _write_scratch(image: sitk.Image, path: Path) -> None:
 
 def _write_start(stage: Stage) -> None:
     """A transform file for the start."""
-    shift = _start_mm(stage.inputs, stage.options)
+    shift = start_mm(stage.inputs, stage.options)
     stage.affine.write_text(format_translation(shift, stage.inputs.fixed))
 
 
-def _start_mm(inputs: Inputs, options: RegisterOptions) -> NDArray[np.float64]:
+def start_mm(inputs: Inputs, options: RegisterOptions) -> NDArray[np.float64]:
     """The motion to start from: none, or the shift of the image centres (x, y, z)."""
     if options.align == "world":
         return np.zeros(3)
@@ -239,7 +239,7 @@ def outside_mask(mask: sitk.Image | None, points: Points) -> Points:
 def laid_on(stage: Stage) -> sitk.Image:
     """The moving image on the fixed grid before any registration."""
     moving = stage.inputs.moving
-    start = sitk.TranslationTransform(3, _start_mm(stage.inputs, stage.options).tolist())
+    start = sitk.TranslationTransform(3, start_mm(stage.inputs, stage.options).tolist())
     return sitk.Resample(
         moving, stage.inputs.fixed, start, sitk.sitkLinear, stage.inputs.outside_hu()
     )

@@ -18,7 +18,7 @@ class Difference(NamedTuple):
     patient are not, so over points both look more certain than they are.
     """
 
-    count: int
+    pairs: int
     mean: float  # NaN where N is 0
     low: float  # 95 % confidence interval of the mean, Student's t; NaN where N is below 2
     high: float

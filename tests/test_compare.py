@@ -1,20 +1,24 @@
 """Both arms of a comparison, on a phantom that the network can see."""
 
+import csv
 import json
-import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
+from conftest import Case
 from numpy.testing import assert_allclose
 
 from landmark_dir import rundir
 from landmark_dir.applying import warp_points
-from landmark_dir.compare import ARMS, Comparison, demo
+from landmark_dir.compare import ARMS, Comparison, compare, demo
+from landmark_dir.errors import BadPoints
 from landmark_dir.metrics import distances_mm
 from landmark_dir.options import RegisterOptions
 from landmark_dir.parameters import read_parameters
 from landmark_dir.phantom import PhantomOptions
-from landmark_dir.points import read_pairs
+from landmark_dir.points import PointPairs, read_pairs
 
 ROWS = ["before", "affine", "without", "with"]
 OPTIONS = RegisterOptions(backend="executable", threads=1)
@@ -36,15 +40,33 @@ def comparison(
 
 
 @pytest.mark.engine
-def test_the_table_has_four_rows_and_the_arms_improve(comparison: Comparison) -> None:
-    head, *rows = comparison.table().splitlines()
-    assert head.split() == ["TRE", "(mm)", "mean", "median", "p95", "max", "folded", "landmarks"]
-    assert [row.split()[0] for row in rows] == ROWS == list(comparison.tre_mm)
-    mean = {name: tre.mean for name, tre in comparison.tre_mm.items()}
-    assert mean["affine"] < 0.7 * mean["before"]
-    assert mean["without"] < mean["affine"]
-    assert math.isfinite(mean["with"])
-    assert mean["with"] < mean["affine"]
+def test_the_arms_improve_at_points_that_guided_neither(comparison: Comparison) -> None:
+    assert comparison.expert is not None
+    assert comparison.held_back is not None
+    for at in (comparison.expert, comparison.held_back):
+        assert list(at.summaries) == ROWS
+        mean = {name: of.mean for name, of in at.summaries.items()}
+        assert mean["affine"] < 0.7 * mean["before"]
+        assert mean["without"] < mean["affine"]
+        assert mean["with"] < mean["affine"]
+        assert at.difference.pairs == at.summaries["with"].points
+        assert at.difference.mean == pytest.approx(mean["with"] - mean["without"])
+    for arm, result in comparison.results.items():
+        held_back = comparison.held_back.summaries[arm]
+        assert result.metrics["held_back_mm"]["mean"] == pytest.approx(held_back.mean, abs=1e-3)
+
+
+@pytest.mark.engine
+def test_the_table_shows_what_is_known(comparison: Comparison) -> None:
+    blocks = comparison.table().split("\n\n")
+    heads = [block.split("\n")[0].split()[0] for block in blocks]
+    assert heads == ["TRE", "held", "correlation", "Over"]
+    tre = [line.split() for line in blocks[0].split("\n")[1:5]]
+    assert [row[0] for row in tre] == ROWS
+    assert [row[1] for row in tre] == [f"{of.mean:.2f}" for of in comparison.tre_mm.values()]
+    assert "no independent truth" in blocks[-1]
+    seconds = comparison.seconds
+    assert 0 < seconds["without"] < seconds["with"]
 
 
 @pytest.mark.engine
@@ -70,10 +92,17 @@ def test_json_and_files_agree_with_the_table(comparison: Comparison) -> None:
     out = comparison.results["with"].folder.parent
     assert [file.name for file in out.parent.iterdir()] == ["demo"]
     written = json.loads((out / rundir.COMPARISON_JSON).read_text())
-    assert list(written["tre_mm"]) == ROWS
+    assert list(written["states"]) == ROWS
     for name, tre in comparison.tre_mm.items():
-        assert written["tre_mm"][name] == tre._asdict()
+        assert written["states"][name]["tre_mm"] == tre._asdict()
+    with (out / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["state"] for row in rows] == ROWS
+    for row, tre in zip(rows, comparison.tre_mm.values(), strict=True):
+        assert float(row["tre_mm_worst30"]) == pytest.approx(tre.worst30, abs=1e-6)
     truth = read_pairs(out / "truth_fixed.txt", out / "truth_moving.txt")
+    before = distances_mm(truth.fixed, truth.moving).mean()  # it starts from world coordinates
+    assert_allclose(before, comparison.tre_mm["before"].mean, atol=1e-4)
     mapped = warp_points(out / "with", truth.fixed, backend="executable")
     again = distances_mm(mapped, truth.moving).mean()
     assert_allclose(again, comparison.tre_mm["with"].mean, atol=1e-4)  # mm, rounding of files
@@ -85,6 +114,37 @@ def test_progress_names_the_arm(comparison: Comparison, told: list[str]) -> None
     stages = list(dict.fromkeys(text.split(":")[0] for text in told))
     assert stages.index("landmarks") < stages.index("without landmarks, b-spline")
     assert stages[-1] == "with landmarks, report"
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("few_iterations")
+def test_swapped_expert_points_are_refused(case: Case, tmp_path: Path) -> None:
+    moving = shifted(case.phantom.moving, 60.0)
+    truth = PointPairs(case.judges.moving + [60.0, 0, 0], case.judges.fixed, case.judges.score)
+    options = RegisterOptions(backend="executable", threads=1, align="centers")
+    with pytest.raises(BadPoints, match="swapped"):
+        compare(case.phantom.fixed, moving, tmp_path / "run", options, expert=truth)
+    assert not list(tmp_path.iterdir())
+
+
+def shifted(image: sitk.Image, mm: float) -> sitk.Image:
+    moved = sitk.Image(image)
+    moved.SetOrigin((np.array(image.GetOrigin()) + [mm, 0, 0]).tolist())
+    return moved
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RegisterOptions(landmarks=False),
+        RegisterOptions(robust=True),
+        RegisterOptions(preset="points-only"),
+    ],
+)
+def test_options_that_leave_no_choice_are_refused(options: RegisterOptions, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="both arms|cannot do without"):
+        compare("fixed.nii", "moving.nii", tmp_path / "run", options)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.engine

@@ -20,7 +20,7 @@ from landmark_dir.backends import available
 from landmark_dir.errors import BadPoints, BadVolume
 from landmark_dir.geometry import same_grid
 from landmark_dir.metrics import distances_mm
-from landmark_dir.options import WEIGHT_FADING, RegisterOptions
+from landmark_dir.options import PRESETS, RegisterOptions
 from landmark_dir.overlap import dice
 from landmark_dir.phantom import LABELS, rotation
 from landmark_dir.pipeline import Result, register
@@ -67,7 +67,14 @@ def tre_mm(run: Path, case: Case) -> float:
         ({"landmark_weight": (-0.1,)}, "landmark weights that are finite and >= 0, found -0.1"),
         ({"landmark_weight": (float("nan"),)}, "finite"),
         ({"landmark_weight": ()}, "found 0"),
-        ({"preset": "lung"}, "preset: expected one of default, found 'lung'"),
+        ({"preset": "brain"}, "preset: expected one of default, fast, .*, found 'brain'"),
+        (
+            {"preset": "points-only", "landmarks": False},
+            "is landmarks alone, and cannot do without",
+        ),
+        ({"hold_back": 0.6}, "hold_back: expected 0 to 0.5, found 0.6"),
+        ({"passes": 0}, "passes: expected 1 to 10, found 0"),
+        ({"robust": True, "hold_back": 0.0}, "robust: needs landmarks, and some of them held back"),
         ({"backend": "ants"}, "backend: expected one of auto, itkelastix"),
         ({"align": "moments"}, "align: expected one of world, centers"),
         ({"on_few_landmarks": "ignore"}, "on_few_landmarks: expected one of"),
@@ -79,13 +86,18 @@ def test_bad_options_are_refused(change: dict[str, object], said: str) -> None:
         RegisterOptions(**change)  # type: ignore[arg-type]
 
 
-def test_one_landmark_weight_fades_and_several_stay() -> None:
-    fading = WEIGHT_FADING
-    assert_allclose(
-        RegisterOptions(landmark_weight=(0.2,)).metric_weights(),
-        [0.2, 0.2 * fading, 0.2 * fading**2],
-    )
+def test_one_landmark_weight_is_for_all_resolutions() -> None:
+    assert RegisterOptions(landmark_weight=(0.2,)).metric_weights() == (0.2, 0.2, 0.2)
     assert RegisterOptions(landmark_weight=(3, 2, 1)).metric_weights() == (3, 2, 1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_says_what_is_not_asked_for(preset: str) -> None:
+    plain = RegisterOptions(preset=preset)
+    assert plain.most_landmarks() == PRESETS[preset].landmarks
+    assert plain.match_passes() == PRESETS[preset].passes
+    asked = RegisterOptions(preset=preset, max_landmarks=77, passes=4)
+    assert (asked.most_landmarks(), asked.match_passes()) == (77, 4)
 
 
 # --- a guided run, seen from all sides ----------------------------------------------------------
@@ -140,7 +152,8 @@ def test_run_folder_without_landmarks_has_no_point_files(alone: Result) -> None:
     run = rundir.read_run_json(alone.folder)
     assert run["weights"] is None
     assert "torch" not in run["versions"]
-    assert "landmarks" not in alone.summary()
+    assert "residual" not in alone.summary()
+    assert run["verdict"]["verdict"] == "doubtful"  # nothing independent to check with
 
 
 @pytest.mark.engine

@@ -18,6 +18,7 @@ from landmark_dir.parameters import ParameterMap, format_map, read_parameters
 INITIAL = "InitialTransformParametersFileName"
 INITIAL_SINCE_5_1 = "InitialTransformParameterFileName"
 NO_INITIAL = "NoInitialTransform"
+GRID = ("Size", "Index", "Spacing", "Origin", "Direction", "UseDirectionCosines")  # of the result
 
 
 def read_chain(transform: Path) -> list[ParameterMap]:
@@ -142,9 +143,6 @@ def write_bspline(
     return write_chain([parameters, *chain], file.parent, file.stem)
 
 
-GRID = ("Size", "Index", "Spacing", "Origin", "Direction", "UseDirectionCosines")
-
-
 def _grid(image: sitk.Image) -> ParameterMap:
     """The grid that transformix writes its result on."""
     return {
@@ -156,12 +154,6 @@ def _grid(image: sitk.Image) -> ParameterMap:
         "Direction": _numbers(np.reshape(image.GetDirection(), (3, 3)).T.ravel()),
         "UseDirectionCosines": ("true",),
     }
-
-
-def on_grid(transform: Path, image: sitk.Image, folder: Path, stem: str) -> Path:
-    """Copy a transform and its chain into `folder` to resample onto the grid of `image`."""
-    first, *rest = read_chain(transform)
-    return write_chain([{**first, **_grid(image)}, *rest], folder, stem)
 
 
 def resampling(*, labels: bool = False, outside: float = 0.0) -> ParameterMap:

@@ -1,0 +1,125 @@
+"""TRE and verdict when landmarks are spoilt: `python -m benchmarks.corruption`.
+
+Wrong pairs are put among the network's before any rejection of our own, in each matching pass:
+a share of them replaced by random places within 40 mm, or 50 neighbouring ones moved by 15 mm
+together. Beside them pairs of images that show no common anatomy.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.common import data_folder, markdown
+from benchmarks.followups import figures, truth
+from landmark_dir import guidance
+from landmark_dir.applying import warp_points
+from landmark_dir.errors import LandmarkDirError
+from landmark_dir.inputs import Volume
+from landmark_dir.metrics import distances_mm
+from landmark_dir.options import RegisterOptions
+from landmark_dir.outliers import OutlierOptions, reject_outliers
+from landmark_dir.pipeline import Result, register
+from landmark_dir.points import PointPairs
+from landmark_dir.volume import read_volume
+from training.followup import make_follow_up
+
+CASES = (("crlm-1004", "small", 2), ("sts-044", "large", 6))  # volume, motion, seed
+RANDOM_MM = 40.0
+CLUSTER, CLUSTER_MM = 50, 15.0
+Spoil = Callable[[PointPairs], PointPairs]
+
+
+def scattered(share: float) -> Spoil:
+    """Replace a share of the moving points by random places around them."""
+
+    def spoil(pairs: PointPairs) -> PointPairs:
+        rng = np.random.default_rng(0)
+        wrong = rng.random(len(pairs)) < share
+        moving = pairs.moving.copy()
+        moving[wrong] += rng.uniform(-RANDOM_MM, RANDOM_MM, (int(wrong.sum()), 3))
+        return replace(pairs, moving=moving)
+
+    return spoil
+
+
+def cluster(pairs: PointPairs) -> PointPairs:
+    """Keep the pairs as many as elastix takes, and move 50 neighbours by 15 mm together."""
+    rng = np.random.default_rng(0)
+    pairs = pairs.select(rng.permutation(len(pairs))[: RegisterOptions().most_landmarks()])
+    middle = pairs.fixed[rng.integers(len(pairs))]
+    near = np.argsort(np.linalg.norm(pairs.fixed - middle, axis=1))[:CLUSTER]
+    moving = pairs.moving.copy()
+    moving[near] += np.array([0.0, 0.0, CLUSTER_MM])
+    return replace(pairs, moving=moving)
+
+
+SPOILT: dict[str, Spoil] = {
+    "as found": lambda pairs: pairs,
+    "5 % random": scattered(0.05),
+    "20 % random": scattered(0.2),
+    "cluster of 50, 15 mm off": cluster,
+}
+
+
+def spoilt_run(fixed: Volume, moving: Volume, spoil: Spoil, options: RegisterOptions) -> Result:
+    """Register with spoilt landmarks; the run folder is gone afterwards."""
+
+    def reject(pairs: PointPairs, how: OutlierOptions) -> PointPairs:
+        return reject_outliers(spoil(pairs), how)
+
+    with patch.object(guidance, "reject_outliers", reject):
+        return register(fixed, moving, Path(tempfile.mkdtemp()) / "run", options)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    options = RegisterOptions(threads=parser.parse_args().threads)
+    folder = data_folder() / "ct" / "validation"
+    rows: list[list[object]] = []
+    for name, motion, seed in CASES:
+        pair = make_follow_up(read_volume(folder / f"{name}.nii.gz"), motion, seed)
+        judges = truth(pair, 4000, 1000 + seed)
+        for what, spoil in SPOILT.items():
+            result = spoilt_run(pair.fixed, pair.moving, spoil, options)
+            error = figures(distances_mm(warp_points(result.folder, judges.fixed), judges.moving))
+            rows.append(
+                [
+                    f"{name}, {motion}",
+                    what,
+                    f"{error['mean']:.2f}",
+                    f"{error['p95']:.2f}",
+                    result.verdict.verdict,
+                    "; ".join(result.verdict.reasons),
+                ]
+            )
+    print(markdown(["case", "landmarks", "mean TRE", "p95", "verdict", "reasons"], rows))
+    print(f"\n{strangers(folder, options)}")
+
+
+def strangers(folder: Path, options: RegisterOptions) -> str:
+    """What is said of two patients, and of a pair cut so that nothing is seen in both."""
+    volumes = [read_volume(folder / f"{name}.nii.gz") for name in ("sts-044", "lidc-0001")]
+    whole = read_volume(folder / "covidctmd-normal002.nii.gz")
+    depth = whole.GetSize()[2]
+    halves = whole[:, :, : depth // 2 - 5], whole[:, :, depth // 2 + 5 :]
+    pairs = {"two patients, thigh and chest": volumes, "two halves of one chest": halves}
+    rows: list[list[object]] = []
+    for name, (fixed, moving) in pairs.items():
+        try:
+            out = Path(tempfile.mkdtemp()) / "run"
+            result = register(fixed, moving, out, replace(options, align="centers"))
+            rows.append([name, result.verdict.verdict, "; ".join(result.verdict.reasons)])
+        except LandmarkDirError as error:
+            rows.append([name, "refused", str(error)])
+    return markdown(["pair", "verdict", "said"], rows)
+
+
+if __name__ == "__main__":
+    main()
