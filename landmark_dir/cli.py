@@ -211,10 +211,10 @@ def _compare_cases(cases: Path, resume: bool, given: dict[str, Any], progress: P
 
 
 def _show(comparison: compare.Comparison, out: Path) -> None:
-    """Print a comparison of one pair, and where its reports are."""
+    """Print a comparison of one pair, and where its report is."""
     _notes(comparison.results["with"].warnings)
     click.echo(comparison.table())
-    click.echo(f"reports: {', '.join(str(out / arm / REPORT) for arm in comparison.results)}")
+    click.echo(f"report: {out / REPORT}")
 
 
 @main.command()

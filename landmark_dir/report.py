@@ -130,11 +130,13 @@ def _warnings(arms: Sequence[Arm]) -> str:
 
 
 def _rows(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table; a row of one cell goes across all of it."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(_shown(value))}</td>' for value in row)}</tr>"
-        for row in rows
-    )
+    body = ""
+    for row in rows:
+        across = f' colspan="{len(header)}"' if len(row) == 1 else ""
+        cells = (f"<td{across}>{html.escape(_shown(value))}</td>" for value in row)
+        body += f"<tr>{''.join(cells)}</tr>"
     return (
         f'<h2>{html.escape(title)}</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div>'
     )

@@ -36,7 +36,7 @@ class Limits:
     median_mm: tuple[float, float] = (2.0, 5.0)
     p95_mm: tuple[float, float] = (8.0, 20.0)
     cluster_mm: tuple[float, float] = (5.0, 15.0)
-    disagreeing: tuple[float, float] = (0.04, 0.4)
+    disagreeing: tuple[float, float] = (0.04, 0.3)
     folded: tuple[float, float] = (0.001, 0.02)
     correlation_loss: tuple[float, float] = (0.02, 0.2)
 

@@ -220,7 +220,7 @@ def test_bad_weights_are_told_before_anything_runs(ct: Path, out: Path) -> None:
         ("--min-score", "2"),
         ("--max-landmarks", "0"),
         ("--backend", "ants"),
-        ("--preset", "lung"),
+        ("--preset", "brain"),
         ("--align", "moments"),
         ("--device", "tpu"),
         ("--on-few-landmarks", "ignore"),
