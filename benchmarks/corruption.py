@@ -2,7 +2,8 @@
 
 Wrong pairs are put among the network's before any rejection of our own, in each matching pass:
 a share of them replaced by random places within 40 mm, or neighbouring ones moved by 15 mm
-together, so many that 50 of the 2,500 that elastix is given would be among them. Beside them pairs of images that show no common anatomy.
+together, so many that 50 of the 2,500 that elastix is given would be among them. Beside them pairs
+of images that show no common anatomy.
 """
 
 import argparse

@@ -249,6 +249,11 @@ def deform(stage: Stage, landmarks: Landmarks, folder: Path) -> Result:
 def _deformed(stage: Stage, landmarks: Landmarks) -> Path:
     """The final transform: elastix, or a spline through the landmarks alone."""
     if PRESETS[stage.options.preset].parameters is None:
+        if not len(landmarks.all):
+            raise TooFewLandmarks(
+                f"preset {stage.options.preset}: expected landmarks, found none; take another "
+                "preset or give points"
+            )
         return landmark_spline(stage, landmarks, "points-only")
     return bspline_stage(stage, landmarks.guiding)
 
