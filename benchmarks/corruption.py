@@ -8,7 +8,7 @@ of images that show no common anatomy.
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -77,11 +77,11 @@ def spoilt_run(fixed: Volume, moving: Volume, spoil: Spoil, options: RegisterOpt
         return register(fixed, moving, Path(tempfile.mkdtemp()) / "run", options)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    options = RegisterOptions(threads=parser.parse_args().threads)
+    options = RegisterOptions(threads=parser.parse_args(arguments).threads)
     folder = data_folder() / "ct" / "validation"
     rows: list[list[object]] = []
     for name, motion, seed in CASES:

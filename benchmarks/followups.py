@@ -10,6 +10,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def row(name: str, cases: list[dict[str, Any]]) -> list[object]:
     ]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; `--keep FILE` keeps what is measured, and goes on from there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="default")
@@ -120,7 +121,7 @@ def main() -> None:
     parser.add_argument("--motions", nargs="+", choices=MOTIONS, default=list(MOTIONS))
     parser.add_argument("--seed", type=int, default=0, help="added to each case's seed")
     parser.add_argument("--keep", type=Path, help="JSON file of the cases measured so far")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     options = RegisterOptions(preset=args.preset, threads=args.threads)
     kept = args.keep is not None and args.keep.is_file()
     cases: list[dict[str, Any]] = json.loads(args.keep.read_text()) if kept else []

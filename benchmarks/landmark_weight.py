@@ -86,12 +86,12 @@ def plot(columns: dict[str, dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, required=True, help="picture to write, .png")
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     options = RegisterOptions(threads=args.threads)
     columns = {}
     for name, motion, seed in SIMULATED:

@@ -4,7 +4,7 @@ import datetime
 import tempfile
 from pathlib import Path
 
-from benchmarks import kernels, landmark_weight, lung, network, training
+from benchmarks import corruption, followups, kernels, landmark_weight, lung, network, training
 from benchmarks.common import data_folder, machine
 from landmark_dir.compare import demo
 from training import evaluate, prepare
@@ -25,9 +25,13 @@ def main() -> None:
     lung.main([])
     print("\n## Nothing moved\n\n`python -m benchmarks.kernels`\n")
     kernels.main()
-    print("\n## The weight of the landmarks\n\n`python -m benchmarks.landmark_weight`\n")
-    landmark_weight.main()
+    print("\n## With or without landmarks\n\n`python -m benchmarks.followups`\n")
+    followups.main([])
+    print("\n## Spoilt landmarks\n\n`python -m benchmarks.corruption`\n")
+    corruption.main([])
     with tempfile.TemporaryDirectory() as scratch:
+        print("\n## Their weight and number\n\n`python -m benchmarks.landmark_weight`\n")
+        landmark_weight.main(["-o", str(Path(scratch) / "landmark_weight.png")])
         learn(data_folder(), Path(scratch))
 
 
