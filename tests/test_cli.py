@@ -378,7 +378,7 @@ def finished(case_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     images = case_files / "fixed.nii.gz", case_files / "moving.nii.gz"
     result = run("register", *images, "-o", out, *ALONE)
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[-1].startswith(f"{out}: correlation 0.")
+    assert result.output.splitlines()[-1].startswith(f"{out}: doubtful (no landmarks")
     stages = [line.split("s  ")[1] for line in result.output.splitlines()[:-1]]
     assert stages == ["write images", "affine", "b-spline", "warp", "metrics", "report"]
     return out
@@ -511,3 +511,23 @@ def test_help_names_every_option(case_files: Path) -> None:
     for option in ("--no-landmarks", "--points", "--align", "--on-few-landmarks", "--overwrite"):
         assert option in said
     assert json.loads(json.dumps(run("--version").output)).startswith("main, version")
+
+
+@pytest.mark.engine
+def test_a_finished_run_gives_field_jacobian_inverse_and_export(
+    finished: Path, case_files: Path, tmp_path: Path
+) -> None:
+    like = ("--like", case_files / "moving.nii.gz")
+    for command, name, said, *more in (
+        ("field", "field.nii.gz", "field.nii.gz"),
+        ("jacobian", "jacobian.mha", "0.00% folded"),
+        ("inverse", "inverse.nii.gz", "residual mean 0.0", *like),
+        ("export", "t.h5", "put it on the moving volume", "--to", "slicer"),
+        ("export", "t.tfm", "sitk.ReadTransform", "--to", "itk"),
+    ):
+        result = run(command, finished, "-o", tmp_path / name, *more)
+        assert result.exit_code == 0, result.output
+        assert said in result.output
+        assert (tmp_path / name).is_file()
+    result = run("export", finished, "--to", "itk", "-o", tmp_path / "t.mat")
+    refused(result, 2, "expected one of .h5, .tfm")
