@@ -16,12 +16,12 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.common import data_folder, markdown
-from benchmarks.followups import figures, truth
+from benchmarks.followups import truth
 from landmark_dir import guidance
 from landmark_dir.applying import warp_points
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.inputs import Volume
-from landmark_dir.metrics import distances_mm
+from landmark_dir.metrics import distances_mm, summarise
 from landmark_dir.options import RegisterOptions
 from landmark_dir.outliers import OutlierOptions, reject_outliers
 from landmark_dir.pipeline import Result, register
@@ -89,13 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         judges = truth(pair, 4000, 1000 + seed)
         for what, spoil in SPOILT.items():
             result = spoilt_run(pair.fixed, pair.moving, spoil, options)
-            error = figures(distances_mm(warp_points(result.folder, judges.fixed), judges.moving))
+            mapped = warp_points(result.folder, judges.fixed)
+            error = summarise(distances_mm(mapped, judges.moving))
             rows.append(
                 [
                     f"{name}, {motion}",
                     what,
-                    f"{error['mean']:.2f}",
-                    f"{error['p95']:.2f}",
+                    f"{error.mean:.2f}",
+                    f"{error.p95:.2f}",
                     result.verdict.verdict,
                     "; ".join(result.verdict.reasons),
                 ]

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from benchmarks.common import data_folder, markdown
 from landmark_dir.guidance import Landmarks, landmarks_for
 from landmark_dir.inputs import load_inputs
-from landmark_dir.metrics import distances_mm
+from landmark_dir.metrics import distances_mm, summarise
 from landmark_dir.options import RegisterOptions
 from landmark_dir.pipeline import deform
 from landmark_dir.points import PointPairs
 from landmark_dir.stages import pre_aligned
+from landmark_dir.statistics import paired_difference
 from landmark_dir.volume import read_volume
 from training.followup import FollowUp, make_follow_up, truth_points
 from training.followup_motion import MOTIONS
@@ -33,13 +32,6 @@ from training.followup_motion import MOTIONS
 ARMS = ("without", "with", "perfect")
 JUDGES, PERFECT = 4000, 2500  # points
 SHOWN = ("mean", "median", "p95", "worst30")
-
-
-def figures(distances: NDArray[np.float64]) -> dict[str, float]:
-    """Mean, median, 95th percentile, and mean of the worst 30 %, mm."""
-    worst = np.sort(distances)[-int(np.ceil(0.3 * len(distances))) :]
-    values = distances.mean(), np.median(distances), np.percentile(distances, 95), worst.mean()
-    return dict(zip(SHOWN, map(float, values), strict=True))
 
 
 def truth(pair: FollowUp, count: int, seed: int) -> PointPairs:
@@ -60,9 +52,8 @@ def measure(name: str, pair: FollowUp, seed: int, options: RegisterOptions) -> d
         affine_s = time.monotonic() - started
 
         def tre(transform: Path) -> dict[str, float]:
-            return figures(
-                distances_mm(stage.backend.map_points(transform, judges.fixed), judges.moving)
-            )
+            mapped = stage.backend.map_points(transform, judges.fixed)
+            return summarise(distances_mm(mapped, judges.moving))._asdict()
 
         found["affine"] = tre(stage.affine)
         landmarks = landmarks_for(stage, None)
@@ -138,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 args.keep.write_text(json.dumps(cases))
     print(table(cases))
     without, with_ = (np.array([c[arm]["mean"] for c in cases]) for arm in ("without", "with"))
-    p = wilcoxon(with_, without).pvalue
+    p = paired_difference(with_, without).p
     worse = int((with_ > 1.02 * without).sum())
     print(f"\n{len(cases)} cases; paired Wilcoxon p = {p:.2g}; worse than 1.02 x: {worse}")
 
