@@ -67,6 +67,14 @@ DEFORMABLE = [
         help="Metric weight of the points: one for all resolutions, or one for each.",
     ),
     click.option(
+        "--start",
+        type=click.Choice(["landmarks", "affine"]),
+        default=DEFAULTS.start,
+        show_default=True,
+        help="Where the b-spline stage starts: from the motion that the network's landmarks say, "
+        "at its finest level, or from the affine map, as without landmarks.",
+    ),
+    click.option(
         "--bending-energy",
         type=float,
         default=DEFAULTS.bending_energy,

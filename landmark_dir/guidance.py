@@ -16,10 +16,11 @@ from landmark_dir.body import body_mask
 from landmark_dir.errors import BadPoints, TooFewLandmarks
 from landmark_dir.fields import resample
 from landmark_dir.geometry import Points, corners, inside
-from landmark_dir.itk_transforms import read_transform
+from landmark_dir.itk_transforms import Chain, read_transform
 from landmark_dir.metrics import distances_mm
+from landmark_dir.motion import scatter
 from landmark_dir.options import RegisterOptions
-from landmark_dir.outliers import reject_outliers, select_spread, settle
+from landmark_dir.outliers import reject_outliers, select_spread
 from landmark_dir.points import PointPairs
 from landmark_dir.spline import fit_spline
 from landmark_dir.stages import Stage, outside_mask, warn
@@ -39,15 +40,17 @@ class Landmarks:
     Attributes
     ----------
     guiding : PointPairs
-        What elastix gets.
+        What elastix gets, settled on the motion that all say.
     held_back : PointPairs
         What nothing gets but the judgement; may be empty.
     all : PointPairs
-        What a spline is fitted to: `guiding`, and those that were too many for elastix.
+        All but those held back, as measured: what that motion is fitted to.
     matched : int
         How many pairs there were before those that contradict their neighbours went.
     agreed : int
         How many did not.
+    motion : Path, optional
+        Transform file of the smooth motion that all say; None of given or few pairs.
     """
 
     guiding: PointPairs
@@ -55,6 +58,7 @@ class Landmarks:
     all: PointPairs
     matched: int
     agreed: int
+    motion: Path | None = None
 
     @classmethod
     def given(cls, pairs: PointPairs) -> "Landmarks":
@@ -132,18 +136,26 @@ def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
 def seek_landmarks(stage: Stage) -> Landmarks:
     """Match, lay the moving image where the pairs say, and match again what is left.
 
-    What a first pass misses by a millimetre, a second one sees nearly undeformed.
+    What a first pass misses by a millimetre, a second one sees nearly undeformed. The guides are
+    spread over all pairs and settled on the spline through them, which knows more than each.
     """
-    found = _match(stage, stage.affine)
-    for number in range(1, stage.options.match_passes()):
-        if len(found.all) < ENOUGH:
-            break
-        again = _match(stage, landmark_spline(stage, found, f"pass{number}"))
+    found, most = _match(stage, stage.affine), stage.options.most_landmarks()
+    if len(found.all) < ENOUGH:
+        return replace(found, guiding=select_spread(found.all, most))
+    motion = landmark_motion(stage, found.all, "pass1")
+    for number in range(2, stage.options.match_passes() + 1):
+        again = _match(stage, motion)
         if again.agreed < found.agreed:
             break
-        found = again
+        found, motion = again, landmark_motion(stage, again.all, f"pass{number}")
     log.info("%d pairs matched, %d agree", found.matched, found.agreed)
-    return found
+    return replace(found, guiding=settled(found.all, motion, most), motion=motion)
+
+
+def settled(pairs: PointPairs, motion: Path, count: int) -> PointPairs:
+    """At most `count` of the pairs, well spread, with moving points where `motion` puts them."""
+    guides = select_spread(pairs, count)
+    return replace(guides, moving=read_transform(motion).map_points(guides.fixed))
 
 
 def _match(stage: Stage, transform: Path) -> Landmarks:
@@ -171,10 +183,10 @@ def _match(stage: Stage, transform: Path) -> Landmarks:
     with stage.timed("outliers"):
         agreed = reject_outliers(pairs, options.outliers)
         held = _held_back_rows(len(agreed), options)
-        rest = settle(agreed.select(~held), options.outliers)  # the held back take no part
-        parts = [_truly_moving(stage, transform, part) for part in (rest, agreed.select(held))]
-    guiding = select_spread(parts[0], options.most_landmarks())
-    return Landmarks(guiding, parts[1], parts[0], len(pairs), len(agreed))
+        rest, kept_back = (
+            _truly_moving(stage, chain, agreed.select(part)) for part in (~held, held)
+        )
+    return Landmarks(PointPairs.empty(), kept_back, rest, len(pairs), len(agreed))
 
 
 def _held_back_rows(count: int, options: RegisterOptions) -> NDArray[np.bool_]:
@@ -184,20 +196,20 @@ def _held_back_rows(count: int, options: RegisterOptions) -> NDArray[np.bool_]:
     return held
 
 
-def _truly_moving(stage: Stage, transform: Path, pairs: PointPairs) -> PointPairs:
+def _truly_moving(stage: Stage, chain: Chain, pairs: PointPairs) -> PointPairs:
     """The pairs with their moving points in the moving image's own space."""
-    moving = stage.backend.map_points(transform, pairs.moving)
+    moving = chain.map_points(pairs.moving)
     kept = inside(stage.inputs.moving, moving)  # the pre-aligned grid may reach beyond it
     return replace(pairs, moving=moving).select(kept)
 
 
-def landmark_spline(stage: Stage, landmarks: Landmarks, name: str) -> Path:
-    """The affine map and a smooth b-spline through the landmarks, as a transform file."""
-    pairs = landmarks.all
+def landmark_motion(stage: Stage, pairs: PointPairs, name: str) -> Path:
+    """The affine map and a smooth b-spline that follows pairs after it, as a transform file."""
     with stage.timed("landmark spline"):
-        fixed = stage.backend.map_points(stage.affine, pairs.fixed)
-        box = stage.backend.map_points(stage.affine, corners(stage.inputs.fixed))
-        spline = fit_spline(fixed, pairs.moving - fixed, box, weight=pairs.score)
+        affine = read_transform(stage.affine)
+        fixed, box = (affine.map_points(p) for p in (pairs.fixed, corners(stage.inputs.fixed)))
+        uncertain = scatter(fixed, pairs.moving)
+        spline = fit_spline(fixed, pairs.moving - fixed, box, scatter_mm=uncertain)
         file = stage.work / f"{name}.txt"
         return write_bspline(
             spline.coefficients, spline.origin, spline.spacing_mm, stage.affine, file

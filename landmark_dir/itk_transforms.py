@@ -104,6 +104,10 @@ class Chain:
             mapped = step.map_points(mapped)
         return mapped
 
+    def affine(self) -> "Chain":
+        """Its affine steps; all others come after them."""
+        return Chain(tuple(step for step in self.steps if isinstance(step, Linear)))
+
     def itk(self) -> sitk.CompositeTransform:
         """The same for SimpleITK, which applies the last of a list first, too."""
         return sitk.CompositeTransform([step.itk() for step in self.steps])

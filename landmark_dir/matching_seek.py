@@ -15,7 +15,7 @@ from landmark_dir.devices import has_bfloat16
 from landmark_dir.motion import LocalMotion, local_motion, nearest
 from landmark_dir.network import CELL_PX, parabola_peak
 from landmark_dir.network_seek import MAP_PX, SeekMaps
-from landmark_dir.outliers import OutlierOptions, agreeing, match_share
+from landmark_dir.outliers import OutlierOptions, agreeing
 from landmark_dir.refining import align
 
 PER_CELL = CELL_PX // MAP_PX  # places of the map along a cell
@@ -27,6 +27,7 @@ AGREEMENT = OutlierOptions(  # slices may be turned by 45 degrees
 )
 MANY, FEW = 48, 24  # neighbours that settle places found on the map, and in the images
 LEAST_MM = 0.05  # distances below this say nothing more
+BEND_MM = 0.3  # how far true motion bends away from the affine fit to a landmark's neighbours
 LOST_PX = 3.0  # where the images pull a landmark farther from its neighbours, they misled it
 
 
@@ -50,8 +51,18 @@ class Measured(NamedTuple):
     """Places below the pixel, [N, D] and [N] each."""
 
     moving: NDArray[np.float64]
+    fit: NDArray[np.float64]  # where the neighbours' motion puts them
     spread: NDArray[np.float64]
-    apart: NDArray[np.float64]
+
+    @property
+    def apart(self) -> NDArray[np.float64]:
+        """How far each is from where its neighbours put it [N]."""
+        return np.asarray(np.linalg.norm(self.moving - self.fit, axis=1))
+
+    def settled(self) -> NDArray[np.float64]:
+        """Where each place and the fit to its neighbours, weighed by their variances, agree."""
+        share = BEND_MM**2 / (BEND_MM**2 + self.spread**2)
+        return np.asarray(self.fit + share[:, None] * (self.moving - self.fit))
 
 
 def best_places(matchability: Tensor, threshold: float, count: int = 1) -> tuple[Tensor, Tensor]:
@@ -191,7 +202,10 @@ def seek(
     if not len(kept):
         return found.xy_1, found.xy_2, Evidence(*[found.similarity] * len(Evidence._fields))
     measured, correlation = measure(images, fixed[kept], moving[kept])
-    xy_2, spread, apart = (torch.from_numpy(part).to(found.xy_2) for part in measured)
+    xy_2, spread, apart = (
+        torch.from_numpy(part).to(found.xy_2)
+        for part in (measured.settled(), measured.spread, measured.apart)
+    )
     evidence = Evidence(found.matchability, found.similarity, correlation, spread, apart)
     return found.xy_1, xy_2, evidence
 
@@ -199,7 +213,7 @@ def seek(
 def measure(
     images: tuple[Tensor, Tensor], fixed: NDArray[np.float64], found: NDArray[np.float64]
 ) -> tuple[Measured, Tensor]:
-    """The places [N, 2] below the pixel, from the images and from what the neighbours say.
+    """The places [N, 2] below the pixel, from the images or from the map.
 
     Returns
     -------
@@ -217,7 +231,7 @@ def measure(
     measured = pulled.double().cpu().numpy()
     lost = np.linalg.norm(measured - near, axis=1) > LOST_PX
     measured[lost] = found[lost]
-    return settle_better(fixed, found, around, measured, rows), correlation
+    return better_reading(fixed, found, around, measured, rows), correlation
 
 
 def with_neighbours(fixed: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -226,7 +240,7 @@ def with_neighbours(fixed: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.concatenate([own, nearest(fixed, min(MANY, len(fixed)) - 1)], axis=1)
 
 
-def settle_better(
+def better_reading(
     fixed: NDArray[np.float64],
     found: NDArray[np.float64],
     around: LocalMotion,
@@ -235,20 +249,19 @@ def settle_better(
 ) -> Measured:
     """Of two readings of the moving points [N, D], take around each the one that scatters less.
 
-    Each place is then weighed with the fit to its neighbours `rows` (`outliers.settle`). Measuring
-    in the images is ten times as exact as the map where the images show the same, and worse
-    where they do not (another slice, other contrast).
+    Measuring in the images is ten times as exact as the map where the images show the same, and
+    worse where they do not (another slice, other contrast).
 
     Parameters
     ----------
     found, measured : ndarray, shape (N, D)
     around : LocalMotion, of `found`
+    rows : ndarray, shape (N, M)
+        Neighbours, from near to far.
     """
     around_measured = local_motion(fixed, fixed, measured, rows[:, :FEW])
     better = around_measured.spread < around.spread
-    spread = np.where(better, around_measured.spread, around.spread)
     pick = better[:, None]
     fit = fixed + np.where(pick, around_measured.displacement, around.displacement)
-    place = np.where(pick, measured, found)
-    moving = fit + match_share(spread, AGREEMENT.bend_mm)[:, None] * (place - fit)
-    return Measured(moving, spread, np.linalg.norm(place - fit, axis=1))
+    spread = np.where(better, around_measured.spread, around.spread)
+    return Measured(np.where(pick, measured, found), fit, spread)

@@ -23,7 +23,7 @@ from landmark_dir.matching_seek import (
     Evidence,
     Measured,
     best_places,
-    settle_better,
+    better_reading,
     with_neighbours,
 )
 from landmark_dir.matching_stack import (
@@ -146,11 +146,11 @@ def seek_volumes(
         return Pairs3D(np.zeros((0, 3)), np.zeros((0, 3)), nothing)
     say("measure", 0.0)
     kept = kept[_spread(start[kept], hits.matchability[torch.from_numpy(kept).to(device)])]
-    measured, correlation = _measure(fixed, moving, start[kept], found[kept], device)
+    places, reading, correlation = _measure(fixed, moving, start[kept], found[kept], device)
     rows = torch.from_numpy(kept).to(device)
-    spread, apart = (torch.from_numpy(mm).to(device) for mm in (measured.spread, measured.apart))
+    spread, apart = (torch.from_numpy(mm).to(device) for mm in (reading.spread, reading.apart))
     evidence = Evidence(hits.matchability[rows], hits.similarity[rows], correlation, spread, apart)
-    return Pairs3D(fixed.pixels(start[kept]), moving.pixels(measured.moving), evidence)
+    return Pairs3D(fixed.pixels(start[kept]), moving.pixels(places), evidence)
 
 
 def _spread(points: NDArray[np.float64], matchability: Tensor) -> NDArray[np.intp]:
@@ -265,8 +265,12 @@ def _measure(
     start: NDArray[np.float64],
     found: NDArray[np.float64],
     device: torch.device,
-) -> tuple[Measured, Tensor]:
-    """The places below the voxel, mm, and the correlation of the patches."""
+) -> tuple[NDArray[np.float64], Measured, Tensor]:
+    """The places measured in the images, mm, and what speaks for them.
+
+    Where the map scatters less than they do, it speaks, but they stay: their errors have nothing to
+    do with each other, so that all together are more exact than the map, which is wrong as a whole.
+    """
     rows = with_neighbours(start)
     around = local_motion(start, start, found, rows)
     near = start + around.displacement
@@ -283,4 +287,4 @@ def _measure(
     measured = moving.points(pulled.double().cpu().numpy())
     lost = np.linalg.norm(measured - near, axis=1) > LOST_MM
     measured[lost] = found[lost]
-    return settle_better(start, found, around, measured, rows), correlation
+    return measured, better_reading(start, found, around, measured, rows), correlation

@@ -52,6 +52,17 @@ def local_motion(
     return LocalMotion(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+def scatter(
+    fixed: NDArray[np.float64], moving: NDArray[np.float64], count: int = 24
+) -> NDArray[np.float64]:
+    """How far pairs lie from the motion of their neighbourhood, median [N]; 0 for a handful."""
+    if len(fixed) <= count:
+        return np.zeros(len(fixed))
+    own = np.arange(len(fixed))[:, None]
+    rows = np.concatenate([own, nearest(fixed, count)], axis=1)
+    return local_motion(fixed, fixed, moving, rows).spread
+
+
 def _fit(offset: NDArray[np.float64], values: NDArray[np.float64]) -> LocalMotion:
     """Affine fit of values on offsets, both [n, count, D]."""
     count, size = offset.shape[1:]

@@ -38,6 +38,7 @@ CHOICES = {  # option -> what it may be
     "backend": ("auto", *INSTALL),
     "align": ("world", "centers"),
     "preset": tuple(PRESETS),
+    "start": ("landmarks", "affine"),
     "on_few_landmarks": ("fail", "register-without"),
     "device": ("auto", "cpu", "cuda"),
 }
@@ -67,8 +68,12 @@ class RegisterOptions:
         Where to start: from the world coordinates as they are, or from the image centres.
     preset : str
         Parameter file of the b-spline stage.
+    start : 'landmarks' or 'affine'
+        Where the b-spline stage starts if the network found landmarks: from the smooth motion they
+        say, at its finest level; or from the affine map, at its coarsest, as without landmarks.
     landmark_weight : tuple of float
-        Metric weight of the points: one for all resolutions, or one for each.
+        Metric weight of the points: one for all resolutions, or one for each. A start from
+        landmarks leaves the last of them.
     bending_energy : float
         Weight of the bending energy penalty of the b-spline; 0 leaves it out.
     max_landmarks : int, optional
@@ -101,6 +106,7 @@ class RegisterOptions:
     affine: bool = True
     align: Literal["world", "centers"] = "world"
     preset: str = "default"
+    start: Literal["landmarks", "affine"] = "landmarks"
     landmark_weight: tuple[float, ...] = (0.1,)
     bending_energy: float = 0.0
     max_landmarks: int | None = None

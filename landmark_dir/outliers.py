@@ -1,9 +1,9 @@
-"""Drop pairs that disagree with their neighbours, settle the rest, keep a well-spread selection.
+"""Drop pairs that disagree with their neighbours, keep a well-spread selection.
 
 All work on pairs whose global motion is gone (moving points in pre-aligned space).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -40,19 +40,16 @@ class OutlierOptions:
         Largest difference of displacements within one piece of tissue, mm per mm of distance.
     part_share : float
         Least share of all pairs that a piece must hold to be believed.
-    bend_mm : float
-        How far the motion bends away from the affine fit to a pair's neighbours, mm.
     """
 
     neighbours: int = 24
     coarse_mm: float = 15.0
-    factor: float = 3.0
-    floor_mm: float = 2.0
+    factor: float = 4.0
+    floor_mm: float = 4.0
     rounds: int = 8
     links: int = 8
     strain: float = 0.5
     part_share: float = 0.05
-    bend_mm: float = 0.3
 
     def __post_init__(self) -> None:
         if self.neighbours < 5:
@@ -124,29 +121,6 @@ def _in_large_part(
     graph = coo_array((whole, (one, two)), shape=(len(fixed), len(fixed)))
     _, part = connected_components(graph, directed=False)
     return np.asarray((np.bincount(part) >= options.part_share * len(fixed))[part])
-
-
-def settle(pairs: PointPairs, options: OutlierOptions = DEFAULTS) -> PointPairs:
-    """Move each moving point to where its neighbours and itself agree it belongs.
-
-    Where matches scatter, the robust affine motion of two dozen of them is several times more
-    precise than each; where they do not, that fit would only lose the bends between them. Each is
-    trusted by its variance: `bend_mm` for the fit, the scatter around it for the match. Too few
-    pairs stay as they are.
-    """
-    if len(pairs) <= options.neighbours:
-        return pairs
-    own = np.arange(len(pairs))[:, None]
-    rows = np.concatenate([own, nearest(pairs.fixed, options.neighbours)], axis=1)
-    around = local_motion(pairs.fixed, pairs.fixed, pairs.moving, rows)
-    settled = pairs.fixed + around.displacement
-    share = match_share(around.spread, options.bend_mm)[:, None]
-    return replace(pairs, moving=settled + share * (pairs.moving - settled))
-
-
-def match_share(spread: NDArray[np.float64], bend: float) -> NDArray[np.float64]:
-    """Weight of a match [N], 0..1, beside the fit to its neighbours, which is off by `bend`."""
-    return np.asarray(bend**2 / (bend**2 + spread**2))
 
 
 def select_spread(pairs: PointPairs, count: int) -> PointPairs:

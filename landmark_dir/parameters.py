@@ -117,6 +117,17 @@ def resolutions(parameters: ParameterMap) -> int:
     return int(parameters.get("NumberOfResolutions", ("3",))[0])
 
 
+def last_resolution(parameters: ParameterMap) -> ParameterMap:
+    """The finest level of a map alone; its schedules differ by level, the rest serves for all."""
+    levels = resolutions(parameters)
+    last = {
+        name: values[-(len(values) // levels) :]
+        for name, values in parameters.items()
+        if name.endswith("Schedule")
+    }
+    return {**parameters, **last, "NumberOfResolutions": ("1",)}
+
+
 def with_points_metric(base: ParameterMap, weights: Sequence[float]) -> ParameterMap:
     """Append the landmark term to a map; everything else stays as it is.
 

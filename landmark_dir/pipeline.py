@@ -18,7 +18,7 @@ from landmark_dir.errors import TooFewLandmarks
 from landmark_dir.guidance import (
     LOOK_AGAIN,
     Landmarks,
-    landmark_spline,
+    landmark_motion,
     landmarks_for,
     seek_landmarks,
     shortage,
@@ -254,8 +254,9 @@ def _deformed(stage: Stage, landmarks: Landmarks) -> Path:
                 f"preset {stage.options.preset}: expected landmarks, found none; take another "
                 "preset or give points"
             )
-        return landmark_spline(stage, landmarks, "points-only")
-    return bspline_stage(stage, landmarks.guiding)
+        return landmarks.motion or landmark_motion(stage, landmarks.all, "points-only")
+    start = landmarks.motion if stage.options.start == "landmarks" else None
+    return bspline_stage(stage, landmarks.guiding, start)
 
 
 def _store_log(stage: Stage, folder: Path) -> None:

@@ -1,8 +1,9 @@
 """A cubic b-spline fitted to corresponding points: the motion that landmarks alone say.
 
-The fit is robust and smooth: displacements that disagree with the rest count less, and where there
-are no points the bending energy decides. It goes from a coarse grid to a fine one, each level
-starting where the coarser one ended.
+The fit is robust twice. Displacements that disagree with the rest count less. And bends, which cost
+energy, cost less where the motion bends sharply: tissue that slides along other tissue stays sharp,
+while noise elsewhere is smoothed away. Where there are no points the bending energy decides. It
+goes from a coarse grid to a fine one, each level starting where the coarser one ended.
 """
 
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ Floats = NDArray[np.float64]
 LEVELS = 3  # grids, each half as wide as the one before
 BORDER = 2  # control points beyond the box of the points that are mapped
 ROUNDS = 2  # of reweighting at each level
-SCALE_MM = 0.5  # least residual at which a point begins to count less
-STEPS = 60  # of conjugate gradients at each round
+STEPS = 30  # of conjugate gradients at each round
 TOLERANCE = 1e-3
+RIDGE = 1e-9  # keeps what no point and no bend says solvable
+LEAST_MM = 0.3  # scatter below this says nothing more
+SHARP_PER_MM = 0.003  # curvature from where on a bend begins to cost less
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def fit_spline(
     displacement: Points,
     box: Points,
     grid_mm: float = 10.0,
-    stiffness: float = 0.02,
-    weight: Floats | None = None,
+    stiffness: float = 3.0,
+    scatter_mm: Floats | None = None,
 ) -> Spline:
     """Fit displacements [N, 3], mm, at points [N, 3], LPS mm.
 
@@ -82,24 +85,32 @@ def fit_spline(
     grid_mm : float
         Spacing of the finest grid.
     stiffness : float
-        Weight of the mean squared second difference of the coefficients.
-    weight : ndarray, shape (N,), optional
-        Trust in each point.
+        Weight of the squared second differences of the coefficients.
+    scatter_mm : ndarray, shape (N,), optional
+        How uncertain each displacement is; none if not given.
     """
-    trust = np.ones(len(points)) if weight is None else weight
+    scatter = np.zeros(len(points)) if scatter_mm is None else scatter_mm
+    trust = 1 / (scatter**2 + LEAST_MM**2)
     spline = _flat(np.concatenate([points, box]), grid_mm * 2 ** (LEVELS - 1))
     for level in range(LEVELS):
         if level:
             spline = spline.refined()
         design = _design(points, spline)
-        bending = _bending(spline.coefficients.shape[:3], stiffness / spline.spacing_mm)
+        bends = _bends(spline.coefficients.shape[:3])
         for _ in range(ROUNDS):
-            left = displacement - design @ spline.coefficients.reshape(-1, 3)
-            length = np.linalg.norm(left, axis=1)
-            scale = max(SCALE_MM, 2 * float(np.median(length)))
-            robust = trust / (1 + (length / scale) ** 2)
-            spline = _solved(spline, design, robust, displacement, bending)
+            flat = spline.coefficients.reshape(-1, 3)
+            misfit = np.linalg.norm(displacement - design @ flat, axis=1) * np.sqrt(trust)
+            weight = trust * _cauchy(misfit / max(1.0, float(np.median(misfit))))
+            curvature = np.linalg.norm(bends @ flat, axis=1) / spline.spacing_mm**2
+            cost = stiffness / spline.spacing_mm * _cauchy(curvature / SHARP_PER_MM)
+            bending = csr_array(bends.T @ (diags_array(cost) @ bends))
+            spline = _solved(spline, design, weight, displacement, bending)
     return spline
+
+
+def _cauchy(size: Floats) -> Floats:
+    """Weight of what is `size` times as large as usual."""
+    return np.asarray(1 / (1 + size**2))
 
 
 def _flat(points: Points, spacing_mm: float) -> Spline:
@@ -131,8 +142,8 @@ def _design(points: Points, spline: Spline) -> csr_array:
     return csr_array((values.ravel(), columns.ravel(), rows), shape=size)
 
 
-def _bending(shape: tuple[int, ...], weight: float) -> csr_array:
-    """Bending energy of the coefficients, [number of control points] squared."""
+def _bends(shape: tuple[int, ...]) -> csr_array:
+    """Second differences of the coefficients, [number of differences, of control points]."""
     once = [_differences(n, (-1, 1)) for n in shape]
     twice = [_differences(n, (1, -2, 1)) for n in shape]
     same = [eye_array(n) for n in shape]
@@ -145,8 +156,7 @@ def _bending(shape: tuple[int, ...], weight: float) -> csr_array:
             ]
             share = 1.0 if one == other else 2.0
             parts.append(np.sqrt(share) * kron(kron(along[0], along[1]), along[2]))
-    rows = vstack(parts).tocsr()
-    return csr_array(weight * (rows.T @ rows))
+    return csr_array(vstack(parts).tocsr())
 
 
 def _differences(count: int, stencil: tuple[int, ...]) -> dia_array:
@@ -158,22 +168,27 @@ def _differences(count: int, stencil: tuple[int, ...]) -> dia_array:
 def _solved(
     spline: Spline, design: csr_array, weight: Floats, wanted: Points, bending: csr_array
 ) -> Spline:
-    """The coefficients that fit best, from those at hand."""
+    """The coefficients that fit best, from those at hand; all three components at once."""
     start = spline.coefficients.reshape(-1, 3)
-    across = design.T.tocsr()
-    ridge = 1e-9
-    diagonal = (across**2) @ weight + bending.diagonal() + ridge
-    size = (len(start), len(start))
+    across = csr_array(design.T.tocsr())
+    diagonal = (across.power(2) @ weight + bending.diagonal() + RIDGE)[:, None]
+    size = (start.size, start.size)
 
-    def normal(x: Floats) -> Floats:
-        return np.asarray(across @ (weight * (design @ x)) + bending @ x + ridge * x)
+    def normal(flat: Floats) -> Floats:
+        x = flat.reshape(-1, 3)
+        product = across @ (weight[:, None] * (design @ x)) + bending @ x + RIDGE * x
+        return np.asarray(product.ravel())
 
-    operator = LinearOperator(size, matvec=normal, dtype=np.float64)
-    scaled = LinearOperator(size, matvec=lambda x: x / diagonal, dtype=np.float64)
-    right = across @ (weight[:, None] * wanted)
-    solved = [
-        cg(operator, right[:, a], x0=start[:, a], rtol=TOLERANCE, maxiter=STEPS, M=scaled)[0]
-        for a in range(3)
-    ]
-    values = np.stack(solved, axis=-1).reshape(spline.coefficients.shape)
+    def scaled(flat: Floats) -> Floats:
+        return np.asarray((flat.reshape(-1, 3) / diagonal).ravel())
+
+    solved, _ = cg(
+        LinearOperator(size, matvec=normal, dtype=np.float64),
+        (across @ (weight[:, None] * wanted)).ravel(),
+        x0=start.ravel(),
+        rtol=TOLERANCE,
+        maxiter=STEPS,
+        M=LinearOperator(size, matvec=scaled, dtype=np.float64),
+    )
+    values = solved.reshape(spline.coefficients.shape)
     return Spline(values, spline.origin, spline.spacing_mm)

@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from landmark_dir.options import PRESETS, RegisterOptions
 from landmark_dir.parameters import (
     ParameterMap,
     bundled,
+    last_resolution,
     resolutions,
     with_bending_energy,
     with_points_metric,
@@ -123,7 +124,7 @@ def start_mm(inputs: Inputs, options: RegisterOptions) -> NDArray[np.float64]:
     return shift
 
 
-def _job(stage: Stage, name: str, parameters: ParameterMap) -> Job:
+def _job(stage: Stage, name: str, parameters: ParameterMap, start: Path | None = None) -> Job:
     folder = stage.work / name
     folder.mkdir(exist_ok=True)
     inputs = stage.inputs
@@ -134,7 +135,7 @@ def _job(stage: Stage, name: str, parameters: ParameterMap) -> Job:
         parameters={**parameters, "RandomSeed": (str(stage.options.seed),)},
         fixed_mask=stage.file("fixed_mask") if inputs.fixed_mask is not None else None,
         moving_mask=stage.file("moving_mask") if inputs.moving_mask is not None else None,
-        initial_transform=stage.affine,
+        initial_transform=stage.affine if start is None else start,
     )
 
 
@@ -182,27 +183,37 @@ def _load_network(options: RegisterOptions) -> "LoadedWeights":
     return load_weights(options.weights, choose_device(options.device))
 
 
-def bspline_stage(stage: Stage, guiding: PointPairs) -> Path:
-    """The deformable stage, guided by pairs where there are any; the transform file."""
+def bspline_stage(stage: Stage, guiding: PointPairs, start: Path | None = None) -> Path:
+    """The deformable stage, guided by pairs where there are any; the transform file.
+
+    Parameters
+    ----------
+    start : Path, optional
+        Transform file of a motion that is known to all but the finest level, which alone is run
+        then; without it the stage starts from the affine map and runs all levels.
+    """
     preset = PRESETS[stage.options.preset]
     assert preset.parameters is not None
     parameters = bundled(preset.parameters)
     if stage.options.bending_energy:
         parameters = with_bending_energy(parameters, stage.options.bending_energy)
-    job = _job(stage, "bspline", parameters)
+    weights = stage.options.metric_weights()
+    if start is not None:
+        parameters, weights = last_resolution(parameters), weights[-1:]
+    job = _job(stage, "bspline", parameters, start)
     if len(guiding):
-        job = _guided(stage, job, guiding)
+        job = _guided(stage, job, guiding, weights)
     return _run(stage, job, "b-spline")
 
 
-def _guided(stage: Stage, job: Job, pairs: PointPairs) -> Job:
+def _guided(stage: Stage, job: Job, pairs: PointPairs, weights: Sequence[float]) -> Job:
     """The same job with the points term, its two files, and a moving mask that holds them."""
     files = job.folder / rundir.FIXED_POINTS, job.folder / rundir.MOVING_POINTS
     write_elastix_points(pairs.fixed, files[0])
     write_elastix_points(pairs.moving, files[1])
     return replace(
         job,
-        parameters=with_points_metric(job.parameters, stage.options.metric_weights()),
+        parameters=with_points_metric(job.parameters, weights),
         fixed_points=files[0],
         moving_points=files[1],
         moving_mask=_opened_mask(stage, pairs.moving),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from landmark_dir.fields import coarse_grid, displacement, jacobian
 from landmark_dir.guidance import Landmarks
-from landmark_dir.itk_transforms import Chain, read_transform
+from landmark_dir.itk_transforms import read_transform
 from landmark_dir.stages import Stage, laid_on, start_mm
 
 if TYPE_CHECKING:  # torch is slow to load
@@ -66,13 +66,8 @@ def arm(
     if transform is None or warped is None:
         return Arm(name, None, None, None, distances_mm, run)
     chain, grid = read_transform(transform), coarse_grid(warped)
-    bends = sitk.VectorMagnitude(displacement(chain, grid) - displacement(_affine(chain), grid))
+    bends = sitk.VectorMagnitude(displacement(chain, grid) - displacement(chain.affine(), grid))
     return Arm(name, warped, bends, jacobian(chain, grid), distances_mm, run)
-
-
-def _affine(chain: Chain) -> Chain:
-    """What is applied before the last transform."""
-    return Chain(chain.steps[1:])
 
 
 def write_run_report(

@@ -12,11 +12,11 @@ from numpy.testing import assert_allclose
 
 from landmark_dir import rundir
 from landmark_dir.applying import warp_points
+from landmark_dir.backends.transforms import read_chain
 from landmark_dir.compare import ARMS, Comparison, compare, demo
 from landmark_dir.errors import BadPoints
 from landmark_dir.metrics import distances_mm
 from landmark_dir.options import RegisterOptions
-from landmark_dir.parameters import read_parameters
 from landmark_dir.phantom import PhantomOptions
 from landmark_dir.points import PointPairs, read_pairs
 
@@ -72,9 +72,12 @@ def test_the_table_shows_what_is_known(comparison: Comparison) -> None:
 @pytest.mark.engine
 def test_both_arms_are_run_folders_on_one_affine(comparison: Comparison) -> None:
     folders = [comparison.results[arm].folder for arm in ARMS]
-    affine = [read_parameters(folder / "transform.1.txt") for folder in folders]
-    assert affine[0]["Transform"] == ("AffineTransform",)
-    assert affine[0] == affine[1]
+    chains = [read_chain(folder / rundir.TRANSFORM) for folder in folders]
+    kinds = [[parameters["Transform"][0] for parameters in chain] for chain in chains]
+    assert kinds[0] == ["RecursiveBSplineTransform", "AffineTransform", "TranslationTransform"]
+    assert kinds[1] == [kinds[0][0], "BSplineTransform", *kinds[0][1:]]  # from the landmarks
+    moved = [chain[-2]["TransformParameters"] for chain in chains]
+    assert moved[0] == moved[1]
     for folder in folders:
         assert comparison.results[folder.name].transform.is_file()
         for name in (rundir.WARPED, rundir.TRANSFORM, rundir.RUN_JSON, rundir.REPORT, rundir.LOG):

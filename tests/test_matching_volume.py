@@ -119,8 +119,8 @@ def test_a_shift_comes_out(
     assert len(pairs.fixed) > 400
     off = _off(pairs, fixed, moving, shift, STILL)
     assert np.abs(np.median(off, axis=0)).max() < 0.05  # mm
-    assert np.median(np.linalg.norm(off, axis=1)) < 0.25
-    assert np.mean(np.linalg.norm(off, axis=1) < 2) > 0.95
+    assert np.median(np.linalg.norm(off, axis=1)) < 0.35  # of single places, not settled
+    assert np.mean(np.linalg.norm(off, axis=1) < 2) > 0.9
     assert pairs.evidence.features().shape == (len(off), EVIDENCE)
     assert torch.isfinite(pairs.evidence.features()).all()
     assert pairs.evidence.correlation.median() > 0.98
@@ -133,8 +133,8 @@ def test_an_affine_motion_comes_out(tissue_mm: NDArray[np.float32]) -> None:
     pairs = _seek(fixed, moving)
     assert len(pairs.fixed) > 500
     off = np.linalg.norm(_off(pairs, fixed, moving, shift, matrix), axis=1)
-    assert np.median(off) < 0.25  # mm
-    assert np.mean(off < 2) > 0.95
+    assert np.median(off) < 0.35  # mm; of single places, not settled
+    assert np.mean(off < 2) > 0.9
 
 
 def test_a_far_motion_is_found_through_the_far_search(

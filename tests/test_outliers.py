@@ -6,10 +6,8 @@ import pytest
 from landmark_dir.outliers import (
     OutlierOptions,
     agreeing,
-    match_share,
     reject_outliers,
     select_spread,
-    settle,
     spread_rows,
 )
 from landmark_dir.points import PointPairs
@@ -78,30 +76,6 @@ def test_the_few_that_a_mess_leaves_are_not_trusted() -> None:
     assert len(reject_outliers(PointPairs(fixed, moving, np.ones(200)))) == 0
 
 
-def test_settling_brings_noisy_matches_nearer_to_the_truth() -> None:
-    truth = _smooth_pairs(3000, np.random.default_rng(7), noise_mm=0.0)
-    noisy = _smooth_pairs(3000, np.random.default_rng(7), noise_mm=2.0)
-    assert np.array_equal(truth.fixed, noisy.fixed)
-    before, after = (
-        np.median(np.linalg.norm(pairs.moving - truth.moving, axis=1))
-        for pairs in (noisy, settle(noisy))
-    )
-    assert after < 0.4 * before  # 25 matches share the noise of each axis
-    assert np.array_equal(settle(noisy).fixed, noisy.fixed)
-
-
-def test_settling_keeps_an_affine_motion_as_it_is() -> None:
-    rng = np.random.default_rng(8)
-    fixed = rng.uniform(-100, 100, (500, 3))
-    pairs = PointPairs(fixed, fixed * [1.1, 0.9, 1.0] + 3, np.ones(500))
-    assert np.abs(settle(pairs).moving - pairs.moving).max() < 0.05  # mm; the fit has a small ridge
-
-
-def test_too_few_to_settle_stay() -> None:
-    pairs = _smooth_pairs(24, np.random.default_rng(9))
-    assert settle(pairs) is pairs
-
-
 @pytest.mark.parametrize("size", [2, 3])
 def test_agreeing_points_are_told_in_two_and_three_dimensions(size: int) -> None:
     rng = np.random.default_rng(10)
@@ -157,25 +131,6 @@ def test_what_is_kept_can_always_be_judged() -> None:
         kept.append(len(agreeing(fixed, moving, OutlierOptions(coarse_mm=30.0, rounds=3))))
     assert any(kept)
     assert all(count == 0 or count > 24 for count in kept)
-
-
-def test_settling_keeps_a_dense_bend_and_smooths_scatter() -> None:
-    rng = np.random.default_rng(13)
-    fixed = rng.uniform(-40, 40, (4000, 3))
-    bend = np.stack([4 * np.sin(fixed[:, 1] / 8), np.zeros(4000), 3 * np.cos(fixed[:, 0] / 9)], 1)
-    exact = PointPairs(fixed, fixed + bend, np.ones(4000))
-    off = np.linalg.norm(settle(exact).moving - exact.moving, axis=1)
-    fit = np.linalg.norm(settle(exact, OutlierOptions(bend_mm=1e-3)).moving - exact.moving, axis=1)
-    assert np.median(fit) > 0.25  # mm: what an affine fit alone would lose
-    assert np.median(off) < 0.6 * np.median(fit)
-    still = PointPairs(fixed, fixed + rng.normal(0, 1.0, fixed.shape), np.ones(4000))
-    left = np.linalg.norm(settle(still).moving - fixed, axis=1)
-    assert np.median(left) < 0.45  # mm, of 1.5
-
-
-def test_the_share_of_a_match_falls_with_the_scatter_around_it() -> None:
-    share = match_share(np.array([0.0, 0.3, 3.0]), 0.3)
-    np.testing.assert_allclose(share, [1.0, 0.5, 1 / 101])
 
 
 def test_spread_rows_are_the_best_of_each_cube() -> None:

@@ -9,6 +9,7 @@ from landmark_dir.parameters import (
     bundled,
     check_parameters,
     format_map,
+    last_resolution,
     parse,
     read_parameters,
     resolutions,
@@ -152,3 +153,15 @@ def test_bending_energy_comes_before_the_landmarks() -> None:
         with_bending_energy(both, 1)
     with pytest.raises(ValueError, match="weight >= 0"):
         with_bending_energy(bundled("bspline"), float("nan"))
+
+
+@pytest.mark.parametrize("name", ["bspline", "bspline_fast", "bspline_fine", "bspline_lung"])
+def test_the_last_resolution_is_the_finest_level_and_nothing_else(name: str) -> None:
+    whole, last = bundled(name), last_resolution(bundled(name))
+    assert resolutions(whole) == 3
+    assert resolutions(last) == 1
+    assert last["ImagePyramidSchedule"] == ("1", "1", "1")
+    assert last["GridSpacingSchedule"] == ("1",)
+    changed = {key for key in whole if whole[key] != last[key]}
+    assert changed == {"NumberOfResolutions", "ImagePyramidSchedule", "GridSpacingSchedule"}
+    check_parameters(with_points_metric(last, (0.1,)))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from landmark_dir import spline as module
 from landmark_dir.geometry import Points
 from landmark_dir.spline import LEVELS, Spline, fit_spline
 
@@ -56,13 +57,40 @@ def test_outliers_count_little() -> None:
     assert np.median(error) < 0.4  # mm; the wrong ones are 20 mm off
 
 
-def test_weight_says_whom_to_trust() -> None:
+def test_scatter_says_whom_to_trust() -> None:
     points = np.repeat(places(500), 2, axis=0)
     values = motion(points)
     values[1::2] += 1.0
-    weight = np.tile([1.0, 1e-3], 500)
-    error = fit_spline(points, values, BOX, weight=weight).displacement(points) - motion(points)
-    assert np.abs(error).mean() < 0.1  # mm; equal trust would give 0.5
+    scatter = np.tile([0.1, 5.0], 500)
+    error = fit_spline(points, values, BOX, scatter_mm=scatter).displacement(points)
+    assert np.abs(error - motion(points)).mean() < 0.15  # mm; equal trust would give 0.5
+
+
+def test_what_scatters_is_smoothed() -> None:
+    points, rng = places(8000), np.random.default_rng(4)
+    noisy = motion(points) + rng.normal(0, 1.0, points.shape)
+    scatter = np.full(len(points), 1.5)
+    new = places(500, seed=1)
+    error = fit_spline(points, noisy, BOX, scatter_mm=scatter).displacement(new) - motion(new)
+    assert np.median(np.linalg.norm(error, axis=1)) < 0.35  # mm; 1.5 of each point
+
+
+def test_what_slides_stays_sharp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two halves slide along each other by 8 mm: a stiff spline would bend for centimetres."""
+    points, new = places(8000), places(2000, seed=1)
+
+    def slid(at: Points) -> Points:
+        return np.column_stack([np.zeros((len(at), 2)), np.where(at[:, 0] > 40, 4.0, -4.0)])
+
+    def off() -> float:
+        error = fit_spline(points, slid(points), BOX).displacement(new) - slid(new)
+        beside = np.abs(np.abs(new[:, 0] - 40) - 15) < 5  # 10 to 20 mm from where they slide
+        return float(np.linalg.norm(error[beside], axis=1).mean())
+
+    sharp = off()
+    monkeypatch.setattr(module, "SHARP_PER_MM", 1e9)  # every bend costs the same
+    assert sharp < 0.5 * off()
+    assert sharp < 0.2  # mm
 
 
 def test_refining_changes_nothing() -> None:
