@@ -14,6 +14,7 @@ from landmark_dir.guidance import Landmarks
 from landmark_dir.inputs import Inputs
 from landmark_dir.itk_transforms import read_transform
 from landmark_dir.metrics import Summary, correlation, distances_mm, folding, summarise
+from landmark_dir.outliers import select_spread
 from landmark_dir.points import PointPairs
 from landmark_dir.stages import Stage, laid_on
 from landmark_dir.verdict import Evidence, Verdict, judge, worst_cluster
@@ -54,6 +55,7 @@ def judged(stage: Stage, transform: Path, warped: sitk.Image, landmarks: Landmar
     guiding, held_back = landmarks.guiding, landmarks.held_back
     at_guides = residual(transform, guiding)
     at_held_back = residual(transform, held_back)
+    measured = select_spread(landmarks.all, max(len(guiding), 1))  # guides are settled already
     held, held_affine = summarise(at_held_back), summarise(residual(stage.affine, held_back))
     folds = folding(mapped, inputs.fixed, inputs.fixed_body)
     affine = read_transform(stage.affine)
@@ -62,7 +64,7 @@ def judged(stage: Stage, transform: Path, warped: sitk.Image, landmarks: Landmar
     evidence = Evidence(
         held,
         held_affine,
-        worst_cluster(guiding.fixed, at_guides),
+        worst_cluster(measured.fixed, residual(transform, measured)),
         1 - agreement,
         folds.folded_share,
         _correlation(inputs, warped),

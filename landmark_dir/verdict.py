@@ -24,7 +24,8 @@ class Limits:
     median_mm, p95_mm : (float, float)
         Residual at held-back landmarks.
     cluster_mm : (float, float)
-        Largest median residual of `CLUSTER` neighbouring guides: a group that pulls elsewhere.
+        Largest median residual of `CLUSTER` neighbours of the landmarks as they were measured: a
+        group that was not followed.
     disagreeing : (float, float)
         Share of the matched pairs that contradict their neighbours.
     folded : (float, float)

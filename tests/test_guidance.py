@@ -1,5 +1,6 @@
 """Landmarks and what they are used for: held back ones, masks, a second pass."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ from numpy.testing import assert_allclose
 
 from landmark_dir import rundir
 from landmark_dir.applying import warp_points
-from landmark_dir.guidance import Landmarks
+from landmark_dir.backends.transforms import read_chain
+from landmark_dir.guidance import Landmarks, seek_landmarks
+from landmark_dir.inputs import load_inputs
 from landmark_dir.metrics import distances_mm
 from landmark_dir.options import RegisterOptions
+from landmark_dir.outliers import select_spread
 from landmark_dir.phantom import Phantom, PhantomOptions, make_phantom
 from landmark_dir.pipeline import find_landmarks, register
 from landmark_dir.points import PointPairs, read_pairs
-from landmark_dir.stages import outside_mask
+from landmark_dir.stages import outside_mask, pre_aligned
 
 OPTIONS = RegisterOptions(backend="executable", threads=1, max_landmarks=600)
 
@@ -86,6 +90,36 @@ def test_a_second_pass_does_not_lose_precision(seen: Phantom) -> None:
     )
     assert len(twice) >= 0.9 * len(once)
     assert truly(seen, twice) < 1.2 * truly(seen, once)  # it also finds what is harder to place
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("few_iterations")
+def test_guides_are_settled_and_nearer_to_the_truth_than_single_places(
+    seen: Phantom, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, passes=1)
+    inputs = load_inputs(seen.fixed, seen.moving, None, None, options)
+    with pre_aligned(inputs, tmp_path, options, lambda text: None) as stage:
+        landmarks = seek_landmarks(stage)
+        assert landmarks.motion is not None
+        measured = select_spread(landmarks.all, OPTIONS.most_landmarks())
+        mapped = stage.backend.map_points(landmarks.motion, measured.fixed)
+    assert_allclose(landmarks.guiding.fixed, measured.fixed)
+    assert_allclose(landmarks.guiding.moving, mapped, atol=1e-3)  # mm, rounding of files
+    assert truly(seen, landmarks.guiding) < 0.8 * truly(seen, measured)
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("few_iterations")
+def test_the_stage_can_start_from_the_affine_map(seen: Phantom, tmp_path: Path) -> None:
+    options = replace(OPTIONS, start="affine", passes=1, landmark_weight=(0.3, 0.2, 0.1))
+    result = register(seen.fixed, seen.moving, tmp_path / "run", options)
+    kinds = [parameters["Transform"][0] for parameters in read_chain(result.transform)]
+    assert kinds == ["RecursiveBSplineTransform", "AffineTransform", "TranslationTransform"]
+    assert len(result.landmarks) > 100
+    fixed, moving = seen.truth_points(500, np.random.default_rng(0))
+    error = distances_mm(warp_points(result.folder, fixed), moving)
+    assert error.mean() < 0.5 * distances_mm(fixed, moving).mean()
 
 
 @pytest.mark.engine
