@@ -13,6 +13,7 @@ from landmark_dir.metrics import Summary
 WORDS = ("good", "doubtful", "failed")
 ENOUGH = 50  # held-back pairs that make a judgement
 CLUSTER = 8  # neighbours whose median residual speaks for a place
+CHANCE = 0.1  # share of contradictions from where on a handful of pairs that agree is chance
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def judge(evidence: Evidence, limits: Limits = Limits()) -> Verdict:
     ]
     found = [(_level(value, limit), text) for value, limit, text in figures]
     if held.points < ENOUGH:
-        found.append((1, _too_few(held.points)))
+        by_chance = evidence.disagreeing > CHANCE
+        found.append((2 if by_chance else 1, _too_few(held.points, by_chance)))
     elif held.mean > evidence.held_back_affine.mean:
         text = (
             f"held-back landmarks are farther off ({held.mean:.1f} mm) than after the affine stage "
@@ -126,8 +128,13 @@ def _level(value: float, limit: tuple[float, float]) -> int:
     return int(value > limit[0]) + int(value > limit[1])
 
 
-def _too_few(points: int) -> str:
+def _too_few(points: int, by_chance: bool) -> str:
     what = f"only {points} landmarks were" if points else "no landmarks were"
+    if by_chance:
+        return (
+            f"{what} held back, so few agree, and many more contradict them than in images of the "
+            "same anatomy"
+        )
     return f"{what} held back, so only similarity and folding could be checked"
 
 

@@ -57,6 +57,15 @@ def test_the_worst_decides_and_is_what_is_told() -> None:
     assert verdict.reasons == ["the transform folds 10.00% of the body"]
 
 
+@pytest.mark.parametrize(("share", "word"), [(0.02, "doubtful"), (0.2, "failed")])
+def test_few_that_agree_among_many_that_do_not_are_chance(share: float, word: str) -> None:
+    """Two halves of a chest that share nothing still match here and there."""
+    few = GOOD._replace(held_back=summarise(np.full(8, 0.5)), disagreeing=share)
+    verdict = judge(few)
+    assert verdict.verdict == word
+    assert any("only 8 landmarks were held back" in reason for reason in verdict.reasons)
+
+
 def test_what_is_not_known_is_not_held_against_anyone() -> None:
     nan = float("nan")
     assert judge(GOOD._replace(cluster_mm=nan, disagreeing=nan)).verdict == "good"
