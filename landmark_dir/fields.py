@@ -11,9 +11,13 @@ from landmark_dir.itk_transforms import Chain
 from landmark_dir.metrics import Summary, distances_mm, summarise
 
 INVERSE_STEPS = 60
+PLAIN_STEPS = 20  # of these before Newton's
+SLOPE_MM = 0.5  # either side of a point, for the derivative there
+STEP_MM = 5.0  # longest of Newton's steps
 INVERSE_MM = 1e-4  # residual at which a point of the inverse is found
 LATTICE_MM = 4.0  # where the inverse is found first, before each voxel is corrected
 CORRECTIONS = 2
+UNSOLVED_MM = 0.1  # residual above which a voxel counts as not inverted
 SLAB = 500_000  # voxels mapped at once
 SLICES = 8  # differentiated at once
 
@@ -85,25 +89,44 @@ def _determinant(vectors: NDArray[np.float32], axes: NDArray[np.float64]) -> NDA
 
 
 def invert_points(chain: Chain, moving: Points, start: Points | None = None) -> Points:
-    """Fixed points that T maps to moving points [N, 3], LPS mm, by fixed-point iteration.
+    """Fixed points that T maps to moving points [N, 3], LPS mm.
 
-    Where T folds, or far outside the images, there may be none: check with `chain.map_points`.
+    By fixed-point iteration; where it has not come to rest, for T stretches tissue to twice its
+    length or more, by Newton's. Where T folds, or far outside the images, there may be no answer:
+    check with `chain.map_points`.
     """
     moving = as_points(moving)
-    fixed = moving.copy() if start is None else start.copy()
-    active = np.arange(len(moving))
-    damping = np.ones(len(moving))
-    last = np.full(len(moving), np.inf)
-    for _ in range(INVERSE_STEPS):
+    first = moving if start is None else start
+    fixed, active = first.copy(), np.arange(len(moving))
+    damping, last = np.ones(len(moving)), np.full(len(moving), np.inf)
+    for number in range(INVERSE_STEPS):
+        newton = number >= PLAIN_STEPS
+        if number == PLAIN_STEPS:  # from the start: what did not come to rest may be far away
+            fixed[active], damping[active], last[active] = first[active], 1.0, np.inf
         left = moving[active] - chain.map_points(fixed[active])
         length = np.linalg.norm(left, axis=1)
         damping[active] = np.where(length > last[active], damping[active] / 2, damping[active])
         last[active] = length
-        fixed[active] += damping[active, None] * left
-        active = active[length > INVERSE_MM]
+        unsolved = length > INVERSE_MM
+        active, left = active[unsolved], left[unsolved]
         if not len(active):
             break
+        step = _newton_step(chain, fixed[active], left) if newton else left
+        fixed[active] += damping[active, None] * step
     return fixed
+
+
+def _newton_step(chain: Chain, points: Points, left: Points) -> Points:
+    """Where T, linearised at points [N, 3], takes away what is left [N, 3]; `STEP_MM` at most."""
+    slopes = [
+        (chain.map_points(points + SLOPE_MM * axis) - chain.map_points(points - SLOPE_MM * axis))
+        / (2 * SLOPE_MM)
+        for axis in np.eye(3)
+    ]
+    matrix = np.stack(slopes, axis=-1) + 1e-6 * np.eye(3)
+    step = np.linalg.solve(matrix, left[:, :, None])[:, :, 0]
+    length = np.linalg.norm(step, axis=1, keepdims=True)
+    return np.asarray(step * np.minimum(1, STEP_MM / np.maximum(length, 1e-12)))
 
 
 def invert(chain: Chain, grid: sitk.Image, fixed_grid: sitk.Image) -> Inverse:
@@ -128,14 +151,24 @@ def invert(chain: Chain, grid: sitk.Image, fixed_grid: sitk.Image) -> Inverse:
     field = sitk.GetImageFromArray(guess.astype(np.float32), isVector=True)
     field.CopyInformation(grid)
     left = residual[answered]
-    return Inverse(field, summarise(left), int((left > 0.1).sum()))
+    return Inverse(field, summarise(left), int((left > UNSOLVED_MM).sum()))
 
 
 def _correct(chain: Chain, moving: Points, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Improve the displacements [N, 3] in place; what is left of the error, mm [N]."""
+    """Improve the displacements [N, 3] in place; what is left of the error, mm [N].
+
+    Where two corrections do not do, mostly where T nearly folds, each voxel is solved by itself.
+    """
     for _ in range(CORRECTIONS):
         vectors += moving - chain.map_points(moving + vectors)
-    return distances_mm(chain.map_points(moving + vectors), moving)
+    left = distances_mm(chain.map_points(moving + vectors), moving)
+    hard = np.flatnonzero(left > UNSOLVED_MM)
+    found = invert_points(chain, moving[hard])
+    again = distances_mm(chain.map_points(found), moving[hard])
+    better = again < left[hard]
+    vectors[hard[better]] = (found - moving[hard])[better]
+    left[hard[better]] = again[better]
+    return left
 
 
 def coarse_grid(image: sitk.Image) -> sitk.Image:

@@ -105,6 +105,20 @@ def test_inverse_brings_points_back(chain: Chain, oblique_ct: sitk.Image) -> Non
     assert_allclose(again, points, atol=1e-3)  # mm
 
 
+def test_tissue_stretched_fourfold_is_inverted_too(chain: Chain) -> None:
+    """Where T stretches to more than twice the length, plain fixed-point iteration runs away."""
+    stretch = Linear(np.diag([4.0, 0.2, 1.0]), np.array([10.0, 20.0, 30.0]), np.zeros(3))
+    steep = Chain((stretch, *chain.steps))
+    points = np.random.default_rng(5).uniform(-30, 30, (200, 3))
+    again = fields.invert_points(steep, steep.map_points(points))
+    assert_allclose(again, points, atol=1e-3)  # mm
+
+
+def test_affine_steps_of_a_chain_are_all_but_the_bends(chain: Chain) -> None:
+    assert [type(step) for step in chain.steps] == [BSpline, Linear]
+    assert chain.affine().steps == chain.steps[1:]
+
+
 def test_inverse_field_has_the_residual_it_says(chain: Chain, oblique_ct: sitk.Image) -> None:
     grid = sitk.Image(20, 24, 9, sitk.sitkUInt8)
     grid.SetSpacing((2.0, 2.0, 5.0))
