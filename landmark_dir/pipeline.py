@@ -143,7 +143,8 @@ def find_landmarks(
     Returns
     -------
     PointPairs
-        `.fixed` and `.moving` [N, 3] LPS mm in their own image's space, `.score` [N] 0..1.
+        `.fixed` and `.moving` [N, 3] LPS mm in their own image's space, `.score` [N] 0..1. Moving
+        points are settled on the smooth motion that all pairs found say together.
 
     Raises
     ------
