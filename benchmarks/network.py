@@ -21,7 +21,7 @@ from training import baselines
 from training.matchers import BASELINES, Matcher, network_matcher
 
 REPEATS = 10
-LARGE = PhantomOptions(size_xyz=(400, 330, 100), spacing_mm=(1.0, 1.0, 2.0))
+LARGE = PhantomOptions(size_xyz=(400, 330, 140), spacing_mm=(1.0, 1.0, 2.0))
 SIZE = " x ".join(map(str, LARGE.size_xyz))
 
 
@@ -68,22 +68,29 @@ def whole_pair(threads: int) -> list[list[object]]:
         files = [folder / "fixed.nii.gz", folder / "moving.nii.gz"]
         for image, file in zip((phantom.fixed, phantom.moving), files, strict=True):
             write_volume(image, file)
-        rows = []
-        for command, weights in (
-            *(("landmarks", weights) for weights in ("default", "paper")),
-            ("register", "default"),
+        rows: list[list[object]] = []
+        taken = {}
+        for words in (
+            "landmarks --weights default",
+            "landmarks --weights paper",
+            "register",
+            "register --no-landmarks",
         ):
-            out = folder / f"{command}-{weights}"
-            call = [sys.executable, "-m", "landmark_dir.cli", command, *map(str, files)]
-            call += ["-o", str(out), "--threads", str(threads), "--weights", weights, "-q"]
+            out = folder / "-".join(words.split())
+            command, *rest = words.split()
+            call = [sys.executable, "-m", "landmark_dir.cli", command, *map(str, files), *rest]
+            call += ["-o", str(out), "--threads", str(threads), "-q"]
             started = time.perf_counter()
             peak = run_and_watch(call)
-            seconds = time.perf_counter() - started
+            taken[words] = time.perf_counter() - started
             spent = json.loads((out / "run.json").read_text())["seconds"]
-            rows.append([f"`{command} --weights {weights}` of {SIZE} voxels, s", seconds])
-            rows.append(["... of which finding landmarks", spent["landmarks"]])
+            rows.append([f"`{words}` of {SIZE} voxels, s", taken[words]])
+            parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items())
+            rows.append(["... of which", parts])
             rows.append(["... peak memory of all processes, GiB", peak])
-        return rows
+            rows.append(["... report, MB", (out / "report.html").stat().st_size / 1e6])
+        ratio = taken["register"] / taken["register --no-landmarks"]
+        return [*rows, ["with / without landmarks, seconds", ratio]]
 
 
 def run_and_watch(call: list[str]) -> float:

@@ -23,7 +23,7 @@ LANDMARKS = 2  # of each cell of a slice; a volume has enough with one
 BACK_PX = 6.0  # the way back must end this close to its start
 AT_ONCE = 1 << 24  # similarities held at once; bounds the memory
 AGREEMENT = OutlierOptions(  # slices may be turned by 45 degrees
-    neighbours=16, coarse_mm=30.0, rounds=2
+    neighbours=16, coarse_mm=30.0, factor=3.0, floor_mm=2.0, rounds=2
 )
 MANY, FEW = 48, 24  # neighbours that settle places found on the map, and in the images
 LEAST_MM = 0.05  # distances below this say nothing more
