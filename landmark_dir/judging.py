@@ -55,7 +55,7 @@ def judged(stage: Stage, transform: Path, warped: sitk.Image, landmarks: Landmar
     guiding, held_back = landmarks.guiding, landmarks.held_back
     at_guides = residual(transform, guiding)
     at_held_back = residual(transform, held_back)
-    measured = select_spread(landmarks.all, max(len(guiding), 1))  # guides are settled already
+    measured = select_spread(landmarks.all, len(guiding))  # the guides are settled
     held, held_affine = summarise(at_held_back), summarise(residual(stage.affine, held_back))
     folds = folding(mapped, inputs.fixed, inputs.fixed_body)
     affine = read_transform(stage.affine)
