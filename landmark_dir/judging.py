@@ -78,7 +78,7 @@ def judged(stage: Stage, transform: Path, warped: sitk.Image, landmarks: Landmar
         "held_back": len(held_back),
         "held_back_mm": _known(held),
         "held_back_affine_mm": _known(held_affine),
-        "worst_cluster_mm": round(evidence.cluster_mm, 3),
+        "worst_cluster_mm": round(evidence.cluster.residual_mm, 3),
         "correlation": round(evidence.correlation, 4),
         "correlation_affine": round(evidence.correlation_affine, 4),
         "correlation_before": round(_correlation(inputs, laid_on(stage)), 4),

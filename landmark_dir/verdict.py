@@ -54,24 +54,34 @@ class Verdict(NamedTuple):
         return self._asdict()
 
 
+class Cluster(NamedTuple):
+    """Neighbouring landmarks that lie elsewhere than the registration puts them."""
+
+    residual_mm: float  # their median; NaN: not known
+    place: str  # their middle in the fixed image, LPS mm, to be read
+
+
 class Evidence(NamedTuple):
     """What a registration is judged by."""
 
     held_back: Summary  # residual at landmarks that nothing but this saw
     held_back_affine: Summary  # the same after the affine stage
-    cluster_mm: float  # see `worst_cluster`; NaN without guides
+    cluster: Cluster  # the worst; see `worst_cluster`
     disagreeing: float  # share of the matched pairs; NaN without landmarks
     folded: float
     correlation: float
     correlation_affine: float
 
 
-def worst_cluster(fixed: Points, residual_mm: NDArray[np.float64]) -> float:
-    """Largest median residual, mm, of neighbouring points; NaN if there are too few."""
+def worst_cluster(fixed: Points, residual_mm: NDArray[np.float64]) -> Cluster:
+    """The neighbouring points with the largest median residual; NaN if there are too few."""
     if len(fixed) <= CLUSTER:
-        return float("nan")
+        return Cluster(float("nan"), "")
     _, rows = cKDTree(fixed).query(fixed, k=CLUSTER)
-    return float(np.median(residual_mm[rows], axis=1).max())
+    medians = np.median(residual_mm[rows], axis=1)
+    worst = int(medians.argmax())
+    place = ", ".join(f"{mm:.0f}" for mm in np.median(fixed[rows[worst]], axis=0))
+    return Cluster(float(medians[worst]), f"({place})")
 
 
 def judge(evidence: Evidence, limits: Limits = Limits()) -> Verdict:
@@ -90,10 +100,10 @@ def judge(evidence: Evidence, limits: Limits = Limits()) -> Verdict:
             f"5 % of the held-back landmarks are more than {held.p95:.1f} mm off",
         ),
         (
-            evidence.cluster_mm,
+            evidence.cluster.residual_mm,
             limits.cluster_mm,
-            f"a group of neighbouring landmarks is {evidence.cluster_mm:.1f} mm away from where "
-            "the registration puts it",
+            f"a group of neighbouring landmarks is {evidence.cluster.residual_mm:.1f} mm away from "
+            f"where the registration puts it; look at {evidence.cluster.place} mm, LPS",
         ),
         (
             evidence.disagreeing,

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from landmark_dir.metrics import summarise
-from landmark_dir.verdict import CLUSTER, ENOUGH, Evidence, judge, worst_cluster
+from landmark_dir.verdict import CLUSTER, ENOUGH, Cluster, Evidence, judge, worst_cluster
 
 RNG = np.random.default_rng(0)
 GOOD = Evidence(
     held_back=summarise(RNG.exponential(0.5, 500)),
     held_back_affine=summarise(RNG.exponential(5.0, 500)),
-    cluster_mm=1.0,
+    cluster=Cluster(1.0, "(1, 2, 3)"),
     disagreeing=0.01,
     folded=0.0,
     correlation=0.95,
@@ -35,7 +35,11 @@ def test_a_good_one_says_what_was_checked() -> None:
         ({"held_back": summarise(np.full(9, 0.5))}, "doubtful", "only 9 landmarks were held back"),
         ({"held_back": summarise(np.zeros(0))}, "doubtful", "no landmarks were held back"),
         ({"held_back_affine": summarise(np.full(500, 0.2))}, "doubtful", "than after the affine"),
-        ({"cluster_mm": 7.0}, "doubtful", "a group of neighbouring landmarks is 7.0 mm away"),
+        (
+            {"cluster": Cluster(7.0, "(10, -20, 30)")},
+            "doubtful",
+            r"a group of neighbouring landmarks is 7.0 mm away .*; look at \(10, -20, 30\) mm, LPS",
+        ),
         ({"disagreeing": 0.2}, "doubtful", "20% of the matched pairs contradicted"),
         ({"disagreeing": 0.5}, "failed", "50% of the matched pairs"),
         ({"folded": 0.01}, "doubtful", "folds 1.00% of the body"),
@@ -68,7 +72,7 @@ def test_few_that_agree_among_many_that_do_not_are_chance(share: float, word: st
 
 def test_what_is_not_known_is_not_held_against_anyone() -> None:
     nan = float("nan")
-    assert judge(GOOD._replace(cluster_mm=nan, disagreeing=nan)).verdict == "good"
+    assert judge(GOOD._replace(cluster=Cluster(nan, ""), disagreeing=nan)).verdict == "good"
     assert ENOUGH <= GOOD.held_back.points
 
 
@@ -77,8 +81,11 @@ def test_worst_cluster_finds_a_group_and_not_a_single_point() -> None:
     residual = RNG.exponential(0.5, 400)
     lone = residual.copy()
     lone[7] = 40.0
-    assert worst_cluster(fixed, lone) < 3.0
+    assert worst_cluster(fixed, lone).residual_mm < 3.0
     near = np.argsort(np.linalg.norm(fixed - fixed[0], axis=1))[:CLUSTER]
     residual[near] = 15.0
-    assert worst_cluster(fixed, residual) == pytest.approx(15.0)
-    assert np.isnan(worst_cluster(fixed[:3], residual[:3]))
+    worst = worst_cluster(fixed, residual)
+    assert worst.residual_mm == pytest.approx(15.0)
+    place = np.array([float(mm) for mm in worst.place.strip("()").split(",")])
+    assert np.linalg.norm(place - np.median(fixed[near], axis=0)) < 25  # mm, a group's width
+    assert np.isnan(worst_cluster(fixed[:3], residual[:3]).residual_mm)
