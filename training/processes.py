@@ -5,6 +5,7 @@ batch and gradients are averaged, so the loss curve is that of one process, with
 """
 
 import os
+import sys
 from typing import Any
 
 import torch
@@ -38,10 +39,18 @@ class Team:
         return self.rank == 0
 
     def leave(self) -> None:
-        """End the process group, all together: who is left alone in it is aborted."""
+        """End the process group, all together: who is left alone in it is aborted.
+
+        In a team this ends the process, too, and at once: Gloo's threads may still hold tensors,
+        and abort it while the interpreter is taken down (pytorch/pytorch#179291).
+        """
+        if self.size == 1:
+            return
         self.wait()
-        if self.size > 1:
-            dist.destroy_process_group()
+        dist.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
     def share(self, batch: int) -> range:
         """Rows of a batch that this process makes.
