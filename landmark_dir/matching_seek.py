@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landmark_dir.devices import has_bfloat16
-from landmark_dir.motion import LocalMotion, local_motion, nearest
+from landmark_dir.motion import LocalMotion, local_motion, with_neighbours
 from landmark_dir.network import CELL_PX, parabola_peak
 from landmark_dir.network_seek import MAP_PX, SeekMaps
 from landmark_dir.outliers import OutlierOptions, agreeing
@@ -220,7 +220,7 @@ def measure(
     measured : Measured
     correlation : Tensor, shape (N,), of the patches
     """
-    rows = with_neighbours(fixed)
+    rows = with_neighbours(fixed, MANY)
     around = local_motion(fixed, fixed, found, rows)
     near = fixed + around.displacement
     at_1, at_2, bend = (
@@ -232,12 +232,6 @@ def measure(
     lost = np.linalg.norm(measured - near, axis=1) > LOST_PX
     measured[lost] = found[lost]
     return better_reading(fixed, found, around, measured, rows), correlation
-
-
-def with_neighbours(fixed: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Rows [N, MANY] of each point [N, D] and the others, from near to far."""
-    own = np.arange(len(fixed))[:, None]
-    return np.concatenate([own, nearest(fixed, min(MANY, len(fixed)) - 1)], axis=1)
 
 
 def better_reading(

@@ -20,11 +20,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from landmark_dir.matching_seek import (
+    MANY,
     Evidence,
     Measured,
     best_places,
     better_reading,
-    with_neighbours,
 )
 from landmark_dir.matching_stack import (
     TILE,
@@ -37,7 +37,7 @@ from landmark_dir.matching_stack import (
     seek_stack,
     tile_corners,
 )
-from landmark_dir.motion import local_motion
+from landmark_dir.motion import local_motion, with_neighbours
 from landmark_dir.network_seek import MAP_PX, SeekMaps
 from landmark_dir.outliers import OutlierOptions, agreeing, spread_rows
 from landmark_dir.refining import LEVELS_3D, align
@@ -266,12 +266,12 @@ def _measure(
     found: NDArray[np.float64],
     device: torch.device,
 ) -> tuple[NDArray[np.float64], Measured, Tensor]:
-    """The places measured in the images, mm, and what speaks for them.
+    """The places measured in the images, mm, what the better reading says of them, and their fit.
 
-    Where the map scatters less than they do, it speaks, but they stay: their errors have nothing to
-    do with each other, so that all together are more exact than the map, which is wrong as a whole.
+    The better reading takes part in the score only. Errors of single patches have little to do with
+    each other, so all places together are more exact than the map, which is wrong as a whole.
     """
-    rows = with_neighbours(start)
+    rows = with_neighbours(start, MANY)
     around = local_motion(start, start, found, rows)
     near = start + around.displacement
     images = [torch.from_numpy(part.images).to(device) for part in (fixed, moving)]

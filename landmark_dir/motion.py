@@ -28,6 +28,12 @@ def nearest(fixed: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     return np.asarray(rows)[:, 1:]
 
 
+def with_neighbours(fixed: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Rows [N, count] of each point [N, D] itself and the others, from near to far."""
+    own = np.arange(len(fixed))[:, None]
+    return np.concatenate([own, nearest(fixed, min(count, len(fixed)) - 1)], axis=1)
+
+
 def local_motion(
     places: NDArray[np.float64],
     fixed: NDArray[np.float64],
@@ -58,9 +64,7 @@ def scatter(
     """How far pairs lie from the motion of their neighbourhood, median [N]; 0 for a handful."""
     if len(fixed) <= count:
         return np.zeros(len(fixed))
-    own = np.arange(len(fixed))[:, None]
-    rows = np.concatenate([own, nearest(fixed, count)], axis=1)
-    return local_motion(fixed, fixed, moving, rows).spread
+    return local_motion(fixed, fixed, moving, with_neighbours(fixed, count + 1)).spread
 
 
 def _fit(offset: NDArray[np.float64], values: NDArray[np.float64]) -> LocalMotion:

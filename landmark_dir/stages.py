@@ -135,7 +135,7 @@ def _job(stage: Stage, name: str, parameters: ParameterMap, start: Path | None =
         parameters={**parameters, "RandomSeed": (str(stage.options.seed),)},
         fixed_mask=stage.file("fixed_mask") if inputs.fixed_mask is not None else None,
         moving_mask=stage.file("moving_mask") if inputs.moving_mask is not None else None,
-        initial_transform=stage.affine if start is None else start,
+        initial_transform=start or stage.affine,
     )
 
 
