@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from training import evaluate
+from training.data.pack import read_pack
+from training.loop.state import Run
 from training.options import TrainOptions
-from training.pack import read_pack
-from training.state import Run
 from training.train import train
 
 CONFIG = Path(__file__).parents[1] / "training" / "configs" / "paper.toml"

@@ -17,17 +17,18 @@ import numpy as np
 
 from benchmarks.common import data_folder, markdown
 from benchmarks.followups import truth
-from landmark_dir import guidance
-from landmark_dir.applying import warp_points
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.inputs import Volume
-from landmark_dir.metrics import distances_mm, summarise
+from landmark_dir.evaluation.metrics import summarise
+from landmark_dir.geometry import distances_mm
+from landmark_dir.io.volumes import read_volume
+from landmark_dir.matching.outliers import OutlierOptions, reject_outliers
 from landmark_dir.options import RegisterOptions
-from landmark_dir.outliers import OutlierOptions, reject_outliers
-from landmark_dir.pipeline import Result, register
 from landmark_dir.points import PointPairs
-from landmark_dir.volume import read_volume
-from training.followup import make_follow_up
+from landmark_dir.registration import landmarks
+from landmark_dir.registration.apply import warp_points
+from landmark_dir.registration.inputs import Volume
+from landmark_dir.registration.pipeline import Result, register
+from training.followups.pair import make_follow_up
 
 CASES = (("crlm-1004", "small", 2), ("sts-044", "large", 6))  # volume, motion, seed
 RANDOM_MM = 40.0
@@ -73,7 +74,7 @@ def spoilt_run(fixed: Volume, moving: Volume, spoil: Spoil, options: RegisterOpt
     def reject(pairs: PointPairs, how: OutlierOptions) -> PointPairs:
         return reject_outliers(spoil(pairs), how)
 
-    with patch.object(guidance, "reject_outliers", reject):
+    with patch.object(landmarks, "reject_outliers", reject):
         return register(fixed, moving, Path(tempfile.mkdtemp()) / "run", options)
 
 

@@ -1,6 +1,6 @@
 """TRE on simulated follow-ups of the validation volumes: `python -m benchmarks.followups`.
 
-Two pairs of each volume (`training.followup`), small and large motion, registered without and with
+Two pairs of each volume (`training.followups.pair`), small and large motion, registered without and with
 landmarks on the same affine stage, parameter file, seed and threads, and with 2,500 perfect
 landmarks. 4,000 points of known truth judge; they never guide. The set is fixed by its seeds: of
 volume i (in order of names) seed i; settings were chosen on other seeds (50 + i).
@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import data_folder, markdown
-from landmark_dir.guidance import Landmarks, landmarks_for
-from landmark_dir.inputs import load_inputs
-from landmark_dir.metrics import distances_mm, summarise
+from landmark_dir.evaluation.metrics import summarise
+from landmark_dir.evaluation.statistics import paired_difference
+from landmark_dir.geometry import distances_mm
+from landmark_dir.io.volumes import read_volume
 from landmark_dir.options import RegisterOptions
-from landmark_dir.pipeline import deform
 from landmark_dir.points import PointPairs
-from landmark_dir.stages import pre_aligned
-from landmark_dir.statistics import paired_difference
-from landmark_dir.volume import read_volume
-from training.followup import FollowUp, make_follow_up, truth_points
-from training.followup_motion import MOTIONS
+from landmark_dir.registration.inputs import load_inputs
+from landmark_dir.registration.landmarks import Landmarks, landmarks_for
+from landmark_dir.registration.pipeline import deform
+from landmark_dir.registration.session import pre_aligned
+from training.followups.motion import MOTIONS
+from training.followups.pair import FollowUp, make_follow_up, truth_points
 
 ARMS = ("without", "with", "perfect")
 JUDGES, PERFECT = 4000, 2500  # points

@@ -9,13 +9,13 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from benchmarks.common import data_folder, markdown
-from landmark_dir.geometry import voxel_centres
-from landmark_dir.guidance import landmarks_for
-from landmark_dir.inputs import load_inputs
-from landmark_dir.metrics import distances_mm, summarise
+from landmark_dir.evaluation.metrics import summarise
+from landmark_dir.geometry import distances_mm, voxel_centres
 from landmark_dir.options import RegisterOptions
-from landmark_dir.pipeline import deform
-from landmark_dir.stages import pre_aligned
+from landmark_dir.registration.inputs import load_inputs
+from landmark_dir.registration.landmarks import landmarks_for
+from landmark_dir.registration.pipeline import deform
+from landmark_dir.registration.session import pre_aligned
 
 STRIDE = 4  # every fourth voxel along each axis
 

@@ -18,14 +18,15 @@ from matplotlib.figure import Figure
 from benchmarks.common import data_folder, markdown
 from benchmarks.followups import truth
 from benchmarks.lung import DOUBTFUL
-from landmark_dir.guidance import landmarks_for, settled
-from landmark_dir.inputs import Volume, load_inputs
-from landmark_dir.metrics import distances_mm
+from landmark_dir.geometry import distances_mm
+from landmark_dir.io.point_files import read_pairs
+from landmark_dir.io.volumes import read_volume
 from landmark_dir.options import RegisterOptions
-from landmark_dir.points import PointPairs, read_pairs
-from landmark_dir.stages import Stage, bspline_stage, pre_aligned
-from landmark_dir.volume import read_volume
-from training.followup import make_follow_up
+from landmark_dir.points import PointPairs
+from landmark_dir.registration.inputs import Volume, load_inputs
+from landmark_dir.registration.landmarks import landmarks_for, settled
+from landmark_dir.registration.session import Stage, bspline_stage, pre_aligned
+from training.followups.pair import make_follow_up
 
 SIMULATED = (("crlm-1004", "small", 52), ("sts-044", "large", 56))  # volume, motion, seed
 CONSTANT = (0.01, 0.03, 0.1, 0.3, 1.0)

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import data_folder, markdown
-from landmark_dir.backends import available
-from landmark_dir.guidance import landmarks_for
-from landmark_dir.inputs import load_inputs
-from landmark_dir.metrics import distances_mm, summarise
+from landmark_dir.elastix.engines import available
+from landmark_dir.evaluation.metrics import summarise
+from landmark_dir.geometry import distances_mm
+from landmark_dir.io.point_files import read_pairs
+from landmark_dir.io.volumes import read_volume
 from landmark_dir.options import RegisterOptions
-from landmark_dir.pipeline import deform
-from landmark_dir.points import PointPairs, read_pairs
-from landmark_dir.stages import pre_aligned
-from landmark_dir.volume import read_volume
+from landmark_dir.points import PointPairs
+from landmark_dir.registration.inputs import load_inputs
+from landmark_dir.registration.landmarks import landmarks_for
+from landmark_dir.registration.pipeline import deform
+from landmark_dir.registration.session import pre_aligned
 
 DOUBTFUL = 20  # row of the expert pairs
 

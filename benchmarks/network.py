@@ -14,11 +14,11 @@ import SimpleITK as sitk
 import torch
 
 from benchmarks.common import markdown
-from landmark_dir.phantom import PhantomOptions, make_phantom
-from landmark_dir.volume import write_volume
-from landmark_dir.weights import load_weights
-from training import baselines
-from training.matchers import BASELINES, Matcher, network_matcher
+from landmark_dir.io.volumes import write_volume
+from landmark_dir.models.weights import load_weights
+from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
+from training.evaluation import baselines
+from training.evaluation.matchers import BASELINES, Matcher, network_matcher
 
 REPEATS = 10
 LARGE = PhantomOptions(size_xyz=(400, 330, 140), spacing_mm=(1.0, 1.0, 2.0))
@@ -78,7 +78,7 @@ def whole_pair(threads: int) -> list[list[object]]:
         ):
             out = folder / "-".join(words.split())
             command, *rest = words.split()
-            call = [sys.executable, "-m", "landmark_dir.cli", command, *map(str, files), *rest]
+            call = [sys.executable, "-m", "landmark_dir.cli.main", command, *map(str, files), *rest]
             call += ["-o", str(out), "--threads", str(threads), "-q"]
             started = time.perf_counter()
             peak = run_and_watch(call)

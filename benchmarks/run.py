@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import corruption, followups, kernels, landmark_weight, lung, network, training
 from benchmarks.common import data_folder, machine
-from landmark_dir.compare import demo
+from landmark_dir.comparison.compare import demo
 from training import evaluate, prepare
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import machine, markdown
-from training.dataset import on_device
+from training.data.dataset import on_device
+from training.data.pack import read_pack
+from training.loop.processes import Team
+from training.loop.state import Run, new_state
+from training.loop.timing import Stopwatch
 from training.options import TrainOptions
-from training.pack import read_pack
-from training.processes import Team
-from training.state import Run, new_state
-from training.timing import Stopwatch
 from training.train import take_step
 
 CONFIG = Path(__file__).parents[1] / "training" / "configs" / "paper.toml"

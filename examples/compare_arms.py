@@ -7,8 +7,8 @@ Both arms share the affine stage and the parameter file; only the points term di
 import numpy as np
 
 import landmark_dir
-from landmark_dir.compare import compare
-from landmark_dir.phantom import PhantomOptions
+from landmark_dir.comparison.compare import compare
+from landmark_dir.phantom.scanner import PhantomOptions
 
 SMALL = PhantomOptions(size_xyz=(104, 80, 12), spacing_mm=(2.8, 2.8, 6.0))
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import landmark_dir
 from landmark_dir.geometry import index_to_physical, physical_to_index
-from landmark_dir.phantom import Phantom, PhantomOptions
+from landmark_dir.phantom.scanner import Phantom, PhantomOptions
 
 # 1 mm in-plane is what the networks were trained for; both scans on one grid, so slice 2 fits 2
 PAIR = PhantomOptions(

@@ -7,9 +7,9 @@ Writes the two point files and the run folder `own_points` into the current fold
 import numpy as np
 
 import landmark_dir
-from landmark_dir.metrics import distances_mm
-from landmark_dir.phantom import PhantomOptions
-from landmark_dir.points import write_elastix_points
+from landmark_dir.geometry import distances_mm
+from landmark_dir.io.point_files import write_elastix_points
+from landmark_dir.phantom.scanner import PhantomOptions
 
 SMALL = PhantomOptions(size_xyz=(104, 80, 12), spacing_mm=(2.8, 2.8, 6.0))
 CLICK_MM = 1.0  # standard deviation of a hand along each axis

@@ -6,9 +6,9 @@ Writes the run folder `register_pair` into the current folder.
 import numpy as np
 
 import landmark_dir
-from landmark_dir.metrics import distances_mm
-from landmark_dir.overlap import dice
-from landmark_dir.phantom import LABELS, PhantomOptions
+from landmark_dir.evaluation.overlap import dice
+from landmark_dir.geometry import distances_mm
+from landmark_dir.phantom.scanner import LABELS, PhantomOptions
 
 # a small phantom saves time; yours: landmark_dir.read_volume("scan.nii.gz"), or simply the path
 SMALL = PhantomOptions(size_xyz=(104, 80, 12), spacing_mm=(2.8, 2.8, 6.0))

@@ -13,16 +13,16 @@ from landmark_dir.errors import LandmarkDirError
 __version__ = version("landmark_dir")
 
 _PUBLIC = {
-    "register": "pipeline",
-    "find_landmarks": "pipeline",
-    "warp": "applying",
-    "warp_points": "applying",
+    "register": "registration.pipeline",
+    "find_landmarks": "registration.pipeline",
+    "warp": "registration.apply",
+    "warp_points": "registration.apply",
     "RegisterOptions": "options",
-    "Result": "pipeline",
-    "match_slices": "matching",
+    "Result": "registration.pipeline",
+    "match_slices": "matching.slices",
     "PointPairs": "points",
-    "read_volume": "volume",
-    "make_phantom": "phantom",
+    "read_volume": "io.volumes",
+    "make_phantom": "phantom.scanner",
 }
 __all__ = ["LandmarkDirError", "__version__", *_PUBLIC]
 

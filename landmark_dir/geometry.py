@@ -94,3 +94,8 @@ def same_grid(one: sitk.Image, other: sitk.Image, tolerance_mm: float = 1e-3) ->
     if one.GetSize() != other.GetSize():
         return False
     return bool(np.abs(corners(one) - corners(other)).max() <= tolerance_mm)
+
+
+def distances_mm(one: Points, other: Points) -> NDArray[np.float64]:
+    """Euclidean distance, mm, row by row."""
+    return np.asarray(np.linalg.norm(one - other, axis=1))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from landmark_dir.backends import INSTALL
-from landmark_dir.outliers import OutlierOptions
-from landmark_dir.parameters import bundled, resolutions, with_points_metric
+from landmark_dir.elastix.engines import INSTALL
+from landmark_dir.elastix.parameters import bundled, resolutions, with_points_metric
+from landmark_dir.matching.outliers import OutlierOptions
 
 
 @dataclass(frozen=True)

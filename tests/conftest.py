@@ -11,10 +11,11 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmark_dir import stages
-from landmark_dir.parameters import ParameterMap
-from landmark_dir.phantom import Phantom, PhantomOptions, make_phantom
-from landmark_dir.points import PointPairs, write_elastix_points
+from landmark_dir.elastix.parameters import ParameterMap
+from landmark_dir.io.point_files import write_elastix_points
+from landmark_dir.phantom.scanner import Phantom, PhantomOptions, make_phantom
+from landmark_dir.points import PointPairs
+from landmark_dir.registration import session
 
 OBLIQUE = (0.9, -0.3, 0.316, 0.338, 0.938, -0.072, -0.275, 0.172, 0.946)  # orthonormalised below
 
@@ -106,13 +107,13 @@ def case_files(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few_iterations() -> Iterator[None]:
     """Let the real engines stop after a sixth of the iterations, to be quick."""
-    shipped = stages.bundled
+    shipped = session.bundled
 
     def shortened(name: str) -> ParameterMap:
         return {**shipped(name), "MaximumNumberOfIterations": ("40",)}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "bundled", shortened)
+        patch.setattr(session, "bundled", shortened)
         yield
 
 

@@ -13,8 +13,8 @@ PACKAGES = ("landmark_dir", "elastix_params")
 FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 LOOK_INSIDE = """
 import landmark_dir
-from landmark_dir.parameters import bundled
-from landmark_dir.weights import shipped_weights
+from landmark_dir.elastix.parameters import bundled
+from landmark_dir.models.weights import shipped_weights
 
 print(landmark_dir.__file__)
 print(*(name for name in ("affine", "bspline") if bundled(name)["Transform"]))
@@ -72,5 +72,5 @@ def test_the_installed_command_finds_its_engine(installed: Path, tmp_path: Path)
 
 @pytest.mark.engine
 def test_the_installed_engine_loads(installed: Path, tmp_path: Path) -> None:
-    code = "from landmark_dir.backends import find_backend; print(find_backend().version())"
+    code = "from landmark_dir.elastix.engines import find_backend; print(find_backend().version())"
     assert call(installed / "bin" / "python", "-c", code, cwd=tmp_path).strip()

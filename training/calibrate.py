@@ -2,9 +2,9 @@
 
     python -m training.calibrate runs/default/best.safetensors --pack packs/ct --volumes CT...
 
-Pairs with known truth are made from the training patients: slices as in `training.testsets`, and,
-from volumes, follow-ups in 3D (`training.followup`). A logistic regression on what speaks for each
-match (`landmark_dir.matching_seek.Evidence`) is written into the weights file, one for slices and
+Pairs with known truth are made from the training patients: slices as in `training.evaluation.testsets`, and,
+from volumes, follow-ups in 3D (`training.followups.pair`). A logistic regression on what speaks for each
+match (`landmark_dir.matching.seek_slice.Evidence`) is written into the weights file, one for slices and
 one for volumes. Held-out patients take no part: `training.evaluate` shows how well the score holds.
 """
 
@@ -21,16 +21,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.matching import padded, seek_prealigned, seek_slices
-from landmark_dir.matching_seek import Evidence
-from landmark_dir.network_seek import SeekNetwork, scores
-from landmark_dir.volume import read_volume
-from landmark_dir.weights import load_weights, save_weights
-from training import testsets
-from training.followup import best_affine, make_follow_up, mapped
-from training.measures import CORRECT_MM
-from training.pack import read_pack
-from training.tables import reliability_table
+from landmark_dir.io.volumes import read_volume
+from landmark_dir.matching.seek_slice import Evidence
+from landmark_dir.matching.slices import (
+    padded,
+    seek_slices,
+)
+from landmark_dir.matching.volumes import seek_prealigned
+from landmark_dir.models.default import SeekNetwork, scores
+from landmark_dir.models.weights import load_weights, save_weights
+from training.data.pack import read_pack
+from training.evaluation import testsets
+from training.evaluation.measures import CORRECT_MM
+from training.evaluation.tables import reliability_table
+from training.followups.pair import best_affine, make_follow_up, mapped
 
 SLICES_PER_PATIENT = 3
 MOTIONS = ("small", "large")  # alternate over the volumes

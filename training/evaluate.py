@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.rundir import write_json
-from training import baselines, pack, testsets
-from training.figures import write_figure_2, write_figure_3, write_reliability
-from training.matchers import Array, collect_matchers
-from training.measures import (
+from landmark_dir.io.run_folder import write_json
+from training.data import pack
+from training.evaluation import baselines, testsets
+from training.evaluation.figures import write_figure_2, write_figure_3, write_reliability
+from training.evaluation.matchers import Array, collect_matchers
+from training.evaluation.measures import (
     CORRECT_MM,
     FOLLOWUP,
     PairResult,
@@ -31,7 +32,7 @@ from training.measures import (
     evaluate_set,
     pooled,
 )
-from training.tables import group, machine, report, scored
+from training.evaluation.tables import group, machine, report, scored
 
 PAIR_COLUMNS = (
     *("set", "matcher", "pair", "patient", "matches", "median_mm", "rounded_median_mm"),

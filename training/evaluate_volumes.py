@@ -2,7 +2,7 @@
 
     python -m training.evaluate_volumes CT... --weights default paper -o runs/volumes
 
-Of each volume two follow-ups are made (`training.followup`), of small and large motion; landmarks
+Of each volume two follow-ups are made (`training.followups.pair`), of small and large motion; landmarks
 are found as a user finds them: `landmark_dir.find_landmarks` with all defaults, elastix's affine
 stage included. Errors are those of all pairs it returns, in mm in three dimensions. Motion is what
 the best affine map leaves of the true displacement. The folder gets `table.md`, `pairs.csv` and,
@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from landmark_dir import RegisterOptions, find_landmarks
 from landmark_dir.errors import LandmarkDirError
+from landmark_dir.io.run_folder import sha256, write_json
+from landmark_dir.io.volumes import read_volume
+from landmark_dir.models.weights import find_weights
 from landmark_dir.points import PointPairs
-from landmark_dir.rundir import sha256, write_json
-from landmark_dir.volume import read_volume
-from landmark_dir.weights import find_weights
-from training.followup import FollowUp, best_affine, make_follow_up, mapped
-from training.followup_motion import MOTIONS
-from training.matchers import weights_name
-from training.measures import CORRECT_MM
-from training.tables import machine, markdown, reliability_table
+from training.evaluation.matchers import weights_name
+from training.evaluation.measures import CORRECT_MM
+from training.evaluation.tables import machine, markdown, reliability_table
+from training.followups.motion import MOTIONS
+from training.followups.pair import FollowUp, best_affine, make_follow_up, mapped
 
 BINS_MM = ((0, 10), (10, 20), (20, 40))  # of motion
 FAR_MM = 10.0  # an error that a registration cannot bear

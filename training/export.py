@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.weights import load_weights, save_weights
+from landmark_dir.models.weights import load_weights, save_weights
+from training.loop.record import last_start
 from training.options import TrainOptions
-from training.record import last_start
 
-SHIPPED = Path(__file__).parents[1] / "landmark_dir" / "model_files"
+SHIPPED = Path(__file__).parents[1] / "landmark_dir" / "models" / "files"
 
 CARD = """# `{name}`
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landmark_dir.weights import NETWORKS
-from training.augment import AugmentOptions
+from landmark_dir.models.weights import NETWORKS
+from training.data.augment import AugmentOptions
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TrainOptions:
     Attributes
     ----------
     network : str
-        A name out of `landmark_dir.weights.NETWORKS`.
+        A name out of `landmark_dir.models.weights.NETWORKS`.
     seed : int
         Pair n of the training draws its random numbers from (seed, n) alone.
     epochs : float

@@ -27,10 +27,10 @@ import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from landmark_dir import dicom
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.slices import PIXEL_MM
-from training.pack import (
+from landmark_dir.io import dicom
+from landmark_dir.preprocessing.slices import PIXEL_MM
+from training.data.pack import (
     SPLITS,
     STEP_HU,
     BadPack,
@@ -43,7 +43,7 @@ from training.pack import (
     open_pack,
     pack_hash,
 )
-from training.sources import (
+from training.data.sources import (
     MARGIN_PX,
     MIN_BODY_PX,
     THICK_MM,

@@ -20,19 +20,19 @@ from pathlib import Path
 import torch
 
 from landmark_dir.errors import LandmarkDirError
-from training import paper, seek
-from training.dataset import make_pairs, on_device
+from training.data.dataset import make_pairs, on_device
+from training.data.pack import read_pack
+from training.loop.processes import Team
+from training.loop.record import Log, best_value, last_start, open_folder, write_start
+from training.loop.state import Run, State, learning_rate, new_state
+from training.loop.timing import Stopwatch
+from training.networks import default, paper
+from training.networks.paper import Step
 from training.options import TrainOptions
-from training.pack import read_pack
-from training.paper import Step
-from training.processes import Team
-from training.record import Log, best_value, last_start, open_folder, write_start
-from training.state import Run, State, learning_rate, new_state
-from training.timing import Stopwatch
 
 STEPS: dict[str, Callable[..., Step]] = {
     "paper": paper.training_step,
-    "default": seek.training_step,
+    "default": default.training_step,
 }
 
 

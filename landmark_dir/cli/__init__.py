@@ -1,0 +1,1 @@
+"""The command line: translates options and errors, computes nothing."""

@@ -1,0 +1,91 @@
+"""Commands for a finished run: its transform, applied to images and points."""
+
+from pathlib import Path
+
+import click
+import SimpleITK as sitk
+
+from landmark_dir.cli.shared import BACKEND, PATH, errors_as_sentences
+from landmark_dir.registration import apply
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.argument("image", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="Image file to write.")
+@click.option("--labels", is_flag=True, help="IMAGE is a label map: nearest neighbour.")
+@BACKEND
+def warp(run: Path, image: Path, out: Path, labels: bool, backend: str) -> None:
+    """Warp IMAGE, on the moving side, onto the fixed grid of RUN."""
+    with errors_as_sentences():
+        apply.warp(run, image, out, labels=labels, backend=backend)
+    click.echo(str(out))
+
+
+@click.command("warp-points")
+@click.argument("run", type=PATH)
+@click.argument("points", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="Point file to write.")
+@click.option("--inverse", is_flag=True, help="Map moving points to fixed space instead.")
+@BACKEND
+def warp_points(run: Path, points: Path, out: Path, inverse: bool, backend: str) -> None:
+    """Map POINTS in fixed space (mm) to moving space.
+
+    Point files: elastix (.txt, LPS) or 3D Slicer markups (.mrk.json).
+    """
+    with errors_as_sentences():
+        count = len(apply.warp_points(run, points, out, inverse=inverse, backend=backend))
+    click.echo(f"{out}: {count} points")
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="Vector image to write.")
+def field(run: Path, out: Path) -> None:
+    """Write the displacement field T(x) - x on the fixed grid, mm, LPS."""
+    with errors_as_sentences():
+        apply.field(run, out)
+    click.echo(str(out))
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="Image to write.")
+def jacobian(run: Path, out: Path) -> None:
+    """Write the Jacobian determinant of T on the fixed grid."""
+    with errors_as_sentences():
+        values = sitk.GetArrayFromImage(apply.jacobian(run, out))
+    folded = float((values <= 0).mean())
+    click.echo(f"{out}: {values.min():.2f} to {values.max():.2f}, {folded:.2%} folded")
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="Vector image to write.")
+@click.option("--like", type=PATH, help="Image whose grid to take; the run's moving image if none.")
+def inverse(run: Path, out: Path, like: Path | None) -> None:
+    """Write the inverse, moving -> fixed, as a displacement field on the moving grid, mm, LPS."""
+    with errors_as_sentences():
+        found = apply.inverse(run, out, like=like)
+    left = found.residual_mm
+    click.echo(
+        f"{out}: residual mean {left.mean:.4f}, p95 {left.p95:.4f}, max {left.max:.3f} mm over "
+        f"{left.points} voxels that lie in the fixed image, {found.unsolved} more than 0.1 mm off"
+    )
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("--to", "program", type=click.Choice(["itk", "slicer"]), required=True)
+@click.option("-o", "--out", required=True, type=PATH, help="Transform file: .h5 or .tfm")
+def export(run: Path, program: str, out: Path) -> None:
+    """Write the transform for SimpleITK / ITK or 3D Slicer, checked against transformix."""
+    with errors_as_sentences():
+        worst = apply.export(run, out)
+    use = "sitk.ReadTransform, then sitk.Resample(moving, fixed, transform)"
+    if program == "slicer":
+        use = "load it as a transform and put it on the moving volume"
+    click.echo(f"{out}: within {worst:.1e} mm of transformix; {use}")
+
+
+COMMANDS = (warp, warp_points, field, jacobian, inverse, export)

@@ -1,0 +1,1 @@
+"""Registration without against with landmarks: one pair, or a file of cases."""

@@ -1,0 +1,261 @@
+"""The same registration with and without landmarks."""
+
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landmark_dir.comparison.references import (
+    AtPoints,
+    Judges,
+    PointFiles,
+    at_labels,
+    at_points,
+    described,
+    load_judges,
+    warn_of_single_labels,
+)
+from landmark_dir.comparison.tables import ARMS, STATES, page_tables, pair_table, write_csv
+from landmark_dir.evaluation.metrics import Summary
+from landmark_dir.evaluation.overlap import Overlap
+from landmark_dir.geometry import distances_mm
+from landmark_dir.io import run_folder
+from landmark_dir.io.point_files import write_elastix_points
+from landmark_dir.io.volumes import write_volume
+from landmark_dir.options import RegisterOptions
+from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
+from landmark_dir.points import PointPairs
+from landmark_dir.registration import run_record
+from landmark_dir.registration.inputs import Inputs, Volume, load_inputs
+from landmark_dir.registration.landmarks import Landmarks, landmarks_for, refuse_swapped
+from landmark_dir.registration.pipeline import Result, deform
+from landmark_dir.registration.session import Say, Stage, pre_aligned
+
+if TYPE_CHECKING:  # Pillow is slow to load
+    from landmark_dir.report.page import Arm
+
+DEFAULTS = RegisterOptions()
+DEMO_POINTS = 2000  # of known truth, never shown to the registration
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both arms of one pair, and what judges them, in four states.
+
+    The states are before (where the registration starts: world coordinates or image centres),
+    affine, without, with.
+
+    Attributes
+    ----------
+    expert : AtPoints or None
+        At independent points; None if there are none.
+    held_back : AtPoints or None
+        At landmarks that guided neither arm. They come from the network that guided one arm, and
+        so are no independent truth. None if none were held back.
+    labels : dict
+        For each state the overlap of each label; empty without label maps.
+    results : dict
+        The arms: without, with.
+    seconds : dict
+        What each arm takes, each with the affine stage.
+    """
+
+    expert: AtPoints | None
+    held_back: AtPoints | None
+    labels: dict[str, dict[int, Overlap]]
+    results: dict[str, Result]
+    seconds: dict[str, float]
+
+    @property
+    def tre_mm(self) -> dict[str, Summary]:
+        """TRE at the expert points for each state; empty if there are none."""
+        return self.expert.summaries if self.expert else {}
+
+    def moved_to(self, folder: Path) -> "Comparison":
+        """The same comparison, its run folders in `folder`."""
+        moved = {arm: result.moved_to(folder / arm) for arm, result in self.results.items()}
+        return replace(self, results=moved)
+
+    def figures(self) -> dict[str, Any]:
+        """All figures, as `comparison.json` has them."""
+        points = {"tre_mm": self.expert, "held_back_mm": self.held_back}
+        known = {name: at for name, at in points.items() if at}
+        states = {
+            state: {name: at.summaries[state]._asdict() for name, at in known.items()}
+            | self._of_labels(state)
+            | self._of_images(state)
+            for state in STATES
+        }
+        differences = {name: at.difference._asdict() for name, at in known.items()}
+        return {"states": states, "with_minus_without": differences}
+
+    def _of_labels(self, state: str) -> dict[str, Any]:
+        if not self.labels:
+            return {}
+        each = self.labels[state]
+        return {
+            "mean_dice": float(np.mean([overlap.dice for overlap in each.values()])),
+            "labels": {str(label): overlap._asdict() for label, overlap in each.items()},
+        }
+
+    def _of_images(self, state: str) -> dict[str, Any]:
+        if state not in ARMS:
+            return {"correlation": self.results["with"].metrics[f"correlation_{state}"]}
+        result = self.results[state]
+        names = ("correlation", "folded_share", "sd_log_jacobian", "landmarks")
+        found = {name: result.metrics[name] for name in names}
+        return {**found, "seconds": self.seconds[state], "verdict": result.verdict.verdict}
+
+    def table(self) -> str:
+        """All figures for people."""
+        return pair_table(self.figures())
+
+
+def compare(
+    fixed: Volume,
+    moving: Volume,
+    out: str | Path,
+    options: RegisterOptions = DEFAULTS,
+    *,
+    expert: PointFiles | PointPairs | None = None,
+    labels: tuple[Volume, Volume] | None = None,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    overwrite: bool = False,
+    say: Say = lambda text: None,
+) -> Comparison:
+    """Register a pair with and without landmarks, on one affine stage and one parameter file.
+
+    Parameters
+    ----------
+    out : path
+        Folder to create; each arm is a run folder in it, beside `comparison.json` and `.csv`.
+    expert : two paths or PointPairs, optional
+        Corresponding points to measure with, LPS mm; they never guide.
+    labels : two label maps, optional
+        Fixed and moving, each on the grid of its image.
+
+    Raises
+    ------
+    ValueError
+        If the options cannot do without landmarks, or leave no choice of the arm.
+    BadVolume, BadPoints, BadWeights, BadRunFolder, BackendMissing, ElastixFailed, TooFewLandmarks
+        As `pipeline.register`.
+    """
+    check_options(options)
+    with run_folder.new_run_folder(Path(out), overwrite=overwrite) as folder:
+        inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
+        judges = load_judges(expert, labels, inputs)
+        comparison = _compare(inputs, judges, folder, options, say)
+    return comparison.moved_to(Path(out))
+
+
+def check_options(options: RegisterOptions) -> None:
+    """Refuse options that one of the arms cannot have."""
+    if not options.landmarks or options.robust:
+        raise ValueError("a comparison runs both arms itself; leave landmarks on and robust off")
+    replace(options, landmarks=False)  # checks itself
+
+
+def _compare(
+    inputs: Inputs, judges: Judges, folder: Path, options: RegisterOptions, say: Say
+) -> Comparison:
+    with pre_aligned(inputs, folder, options, say) as stage:
+        if len(judges.expert):
+            refuse_swapped(stage, judges.expert)
+        warn_of_single_labels(stage, judges.labels)
+        without = _without_landmarks(stage)  # its seconds are taken before they are sought
+        landmarks = landmarks_for(stage, None)
+        arms = {"without": (without, landmarks.only_held_back()), "with": (stage, landmarks)}
+        results = {arm: _arm(arm, *what, folder) for arm, what in arms.items()}
+        transforms = {
+            "before": stage.work / "initial.txt",
+            "affine": stage.affine,
+            **{arm: result.transform for arm, result in results.items()},
+        }
+        comparison = Comparison(
+            at_points(stage, transforms, judges.expert),
+            at_points(stage, transforms, landmarks.held_back),
+            at_labels(stage, transforms, judges.labels),
+            results,
+            {arm: round(sum(what[0].seconds.values()), 2) for arm, what in arms.items()},
+        )
+        _report(comparison, stage, landmarks, judges, folder)
+    return comparison
+
+
+def _without_landmarks(stage: Stage) -> Stage:
+    options = replace(stage.options, landmarks=False)
+    inputs = replace(stage.inputs, warnings=list(stage.inputs.warnings))
+    return replace(stage, inputs=inputs, options=options, seconds=dict(stage.seconds), network=None)
+
+
+def _arm(arm: str, stage: Stage, landmarks: Landmarks, folder: Path) -> Result:
+    """Run one arm, with progress that names it."""
+    (folder / arm).mkdir()
+    named = replace(stage, say=lambda text: stage.say(f"{arm} landmarks, {text}"))
+    return deform(named, landmarks, folder / arm)
+
+
+def _report(
+    comparison: Comparison, stage: Stage, landmarks: Landmarks, judges: Judges, folder: Path
+) -> None:
+    """Write what a comparison leaves beside its run folders."""
+    figures = comparison.figures()
+    write_csv([figures], folder / run_folder.COMPARISON_CSV)
+    content = {
+        "landmark_dir": version("landmark_dir"),
+        "options": asdict(stage.options),
+        "inputs": stage.inputs.described | described(judges.files),
+        "warnings": stage.inputs.warnings,
+        **figures,
+    }
+    run_folder.write_json(folder / run_folder.COMPARISON_JSON, content)
+    arms = [_told(comparison, arm) for arm in ARMS]
+    pairs = landmarks.pairs()
+    mapped = stage.backend.map_points(comparison.results["with"].transform, pairs.fixed)
+    run_record.write_run_report(
+        folder / run_folder.REPORT,
+        stage,
+        landmarks,
+        arms,
+        residual_mm=distances_mm(mapped, pairs.moving),
+        tables=page_tables(figures),
+    )
+
+
+def _told(comparison: Comparison, arm: str) -> "Arm":
+    """One arm for the page."""
+    result = comparison.results[arm]
+    judged = {
+        "TRE at expert points": comparison.expert,
+        "distance at held-back landmarks": comparison.held_back,
+    }
+    distances = {name: at.distances_mm[arm] for name, at in judged.items() if at}
+    run = run_folder.read_run_json(result.folder)
+    return run_record.arm(f"{arm} landmarks", run, result.warped, result.transform, distances)
+
+
+def demo(
+    out: Path,
+    options: RegisterOptions = DEFAULTS,
+    *,
+    phantom_options: PhantomOptions | None = None,
+    overwrite: bool = False,
+    say: Say = lambda text: None,
+) -> Comparison:
+    """Compare both arms on the phantom pair; its files stay in `out` to be tried further."""
+    with run_folder.new_run_folder(out, overwrite=overwrite) as folder:
+        say("make phantom")
+        phantom = make_phantom(phantom_options)
+        inputs = load_inputs(phantom.fixed, phantom.moving, None, None, options)
+        fixed, moving = phantom.truth_points(DEMO_POINTS, np.random.default_rng(0))
+        write_volume(phantom.fixed, folder / "fixed.nii.gz")
+        write_volume(phantom.moving, folder / "moving.nii.gz")
+        write_elastix_points(fixed, folder / "truth_fixed.txt")
+        write_elastix_points(moving, folder / "truth_moving.txt")
+        truth = PointPairs(fixed, moving, np.ones(len(fixed)))
+        comparison = _compare(inputs, Judges(truth, None, {}), folder, options, say)
+    return comparison.moved_to(out)

@@ -1,0 +1,1 @@
+"""The registration engines, their parameter maps and their transform files."""

@@ -1,0 +1,147 @@
+"""A child process that answers requests, and can be interrupted at any time."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+POLL_S = 0.1  # how often a waiting parent looks at the log
+END_S = 2.0  # patience with a child that was asked to end
+
+
+class ChildFailed(Exception):
+    """The child answered with an error."""
+
+
+class ChildDied(Exception):
+    """The child is gone without an answer."""
+
+
+class Child:
+    """`landmark_dir.elastix.worker` in a process of its own: JSON lines in, JSON lines out.
+
+    An engine holds Python's lock while it works and may crash, so it does neither here. The
+    session is new: a terminal's Ctrl-C reaches the parent only, and the parent ends the child
+    and whatever the child has started. A parent that is killed outright leaves a child that ends
+    with the run it is busy with.
+    """
+
+    def __init__(self, engine: str, threads: int | None, python: str) -> None:
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")
+        # our own Python finds the package where we did, installed or not; another has its own,
+        # and must not see our libraries beside it
+        ours = python == sys.executable
+        flags, cwd = ([], Path(__file__).parents[2]) if ours else (["-P"], None)
+        self._process = subprocess.Popen(
+            [python, *flags, "-m", "landmark_dir.elastix.worker", engine],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            encoding="utf-8",
+            cwd=cwd,
+            env=_environment(threads),
+            start_new_session=True,
+        )
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(
+            target=_forward, args=(self._process.stdout, self._answers), daemon=True
+        ).start()
+
+    def ask(self, request: dict[str, Any], poll: Callable[[], None]) -> Any:
+        """Send one request and wait for its answer, calling `poll` all the while.
+
+        Whatever ends the wait early, Ctrl-C above all, ends the child too.
+        """
+        assert self._process.stdin is not None
+        with suppress(OSError):  # a dead child is noticed by its missing answer
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        return self.answer(poll)
+
+    def answer(self, poll: Callable[[], None]) -> Any:
+        """Wait for an answer that is due."""
+        try:
+            line = self._wait(poll)
+            poll()
+        except BaseException:
+            self.kill()
+            raise
+        if not line:
+            raise ChildDied(self._last_words())
+        content = json.loads(line)
+        if "error" in content:
+            raise ChildFailed(content["error"])
+        return content["answer"]
+
+    def _wait(self, poll: Callable[[], None]) -> str:
+        while True:
+            try:
+                return self._answers.get(timeout=POLL_S)
+            except queue.Empty:
+                poll()
+
+    def _last_words(self) -> str:
+        self.kill()
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        return describe_exit(self._process.returncode) + (f", {lines[-1]}" if lines else "")
+
+    def alive(self) -> bool:
+        """Tell whether it can take another request."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the child and what it started, now."""
+        with suppress(subprocess.TimeoutExpired):  # it may be ending on its own, with a reason
+            self._process.wait(POLL_S)
+        with suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let the child end: its input ends. One that is busy is killed."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        self.kill()
+        self._errors.close()
+
+
+def _forward(pipe: IO[str], answers: "queue.SimpleQueue[str]") -> None:
+    """Pass the lines of `pipe` on, then an empty one: a pipe cannot be waited for portably."""
+    with pipe:
+        for line in pipe:
+            answers.put(line)
+    answers.put("")
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    if threads is None:
+        return dict(os.environ)
+    # ITK in all three engines reads this when it starts; OMP is for elastix's own loops
+    count = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    return {**os.environ, **count}
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended: `exit status 1`, `signal SIGSEGV`."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

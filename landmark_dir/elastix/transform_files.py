@@ -1,0 +1,173 @@
+"""elastix transform files, and the initial transforms they lean on.
+
+A transform file names the one that is applied before it by its path. elastix looks such a path
+up from wherever it was started, so a run folder that moved would break. Here a chain is read
+with paths meant from the file's own folder, and is copied before an engine sees it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import ArrayLike
+
+from landmark_dir.elastix.parameters import ParameterMap, format_map, read_parameters
+from landmark_dir.errors import ElastixFailed
+
+# elastix before 5.1 writes and reads the first spelling; later ones write the second, read both
+INITIAL = "InitialTransformParametersFileName"
+INITIAL_SINCE_5_1 = "InitialTransformParameterFileName"
+NO_INITIAL = "NoInitialTransform"
+GRID = ("Size", "Index", "Spacing", "Origin", "Direction", "UseDirectionCosines")  # of the result
+
+
+def read_chain(transform: Path) -> list[ParameterMap]:
+    """Read a transform file and its initial transforms; the last of the list is applied first.
+
+    Raises
+    ------
+    ElastixFailed
+        If a file of the chain is missing or damaged, or the chain bites its own tail.
+    """
+    chain: list[ParameterMap] = []
+    path, seen = Path(transform).resolve(), set[Path]()
+    while path not in seen:
+        seen.add(path)
+        parameters = _read_transform(path)
+        named = [parameters.pop(name, (NO_INITIAL,)) for name in (INITIAL, INITIAL_SINCE_5_1)]
+        chain.append(parameters)
+        initial = next((name for (name,) in named if name != NO_INITIAL), None)
+        if initial is None:
+            return chain
+        path = (path.parent / initial).resolve()
+    raise ElastixFailed(f"{transform}: the chain of initial transforms comes back to {path}")
+
+
+def _read_transform(path: Path) -> ParameterMap:
+    try:
+        parameters = read_parameters(path)
+    except (OSError, ValueError) as error:
+        raise ElastixFailed(f"transform file cannot be read, {error}") from error
+    if "Transform" not in parameters or "TransformParameters" not in parameters:
+        raise ElastixFailed(f"{path}: expected an elastix transform file, found no Transform in it")
+    if parameters.get("HowToCombineTransforms", ("Compose",)) != ("Compose",):
+        raise ElastixFailed(f"{path}: expected HowToCombineTransforms Compose, found another way")
+    return parameters
+
+
+def write_chain(
+    chain: list[ParameterMap], folder: Path, stem: str, *, relative: bool = False
+) -> Path:
+    """Write `stem.txt`, `stem.1.txt`, ... into `folder`, each naming the next; return the first.
+
+    `relative` names them by file name alone: for a folder that may be moved. elastix itself
+    needs absolute paths, and 5.0 refuses those with a comma, `&`, `@`, `#`, `;`, `$` or `%`.
+    """
+    files = [folder / (f"{stem}.{i}.txt" if i else f"{stem}.txt") for i in range(len(chain))]
+    names = [file.name if relative else str(file.resolve()) for file in files]
+    for parameters, file, initial in zip(chain, files, [*names[1:], NO_INITIAL], strict=True):
+        # both spellings: either alone is passed over in silence by some version
+        named = {**parameters, INITIAL: (initial,), INITIAL_SINCE_5_1: (initial,)}
+        file.write_text(format_map(named), encoding="utf-8")
+    return files[0]
+
+
+def store_transform(transform: Path, folder: Path, *, outside: float) -> Path:
+    """Copy a transform and its chain into `folder` as `transform.txt`, `transform.1.txt`, ...
+
+    The copies name each other without a path, so the folder may be moved. All resample alike,
+    with `outside` beyond the moving image: what ITKElastix writes there, elastix 5.0 answers with
+    an image of zeros. Returns the first.
+    """
+    chain = [{**parameters, **resampling(outside=outside)} for parameters in read_chain(transform)]
+    return write_chain(chain, folder, "transform", relative=True)
+
+
+def format_translation(shift_mm: ArrayLike, fixed: sitk.Image) -> str:
+    """Return the text of a transform file that moves fixed points by `shift_mm` (x, y, z), LPS.
+
+    `fixed` is the grid onto which the transform would resample.
+    """
+    parameters: ParameterMap = {
+        "Transform": ("TranslationTransform",),
+        "NumberOfParameters": ("3",),
+        "TransformParameters": _numbers(shift_mm),
+        INITIAL: (NO_INITIAL,),
+        "HowToCombineTransforms": ("Compose",),
+        "FixedImageDimension": ("3",),
+        "MovingImageDimension": ("3",),
+        "FixedInternalImagePixelType": ("float",),
+        "MovingInternalImagePixelType": ("float",),
+        **_grid(fixed),
+        "Resampler": ("DefaultResampler",),
+        **resampling(),
+    }
+    return format_map(parameters)
+
+
+def write_bspline(
+    coefficients: ArrayLike, origin: ArrayLike, spacing_mm: float, initial: Path, file: Path
+) -> Path:
+    """Write a cubic b-spline after the transform `initial`, whose result grid it keeps.
+
+    Parameters
+    ----------
+    coefficients : array, shape (Z, Y, X, 3)
+        Of the displacement along x, y, z, LPS mm, on control points along the world's axes.
+    origin : array, shape (3,)
+        World place (x, y, z) of the first control point.
+    """
+    values = np.asarray(coefficients)
+    chain = read_chain(initial)
+    kept = {name: chain[0][name] for name in GRID if name in chain[0]}
+    parameters: ParameterMap = {
+        "Transform": ("BSplineTransform",),
+        "NumberOfParameters": (str(values.size),),
+        "TransformParameters": _numbers(np.moveaxis(values, -1, 0)),
+        "HowToCombineTransforms": ("Compose",),
+        "GridSize": tuple(str(size) for size in values.shape[2::-1]),
+        "GridIndex": ("0", "0", "0"),
+        "GridSpacing": _numbers([spacing_mm] * 3),
+        "GridOrigin": _numbers(origin),
+        "GridDirection": _numbers(np.eye(3)),
+        "BSplineTransformSplineOrder": ("3",),
+        "UseCyclicTransform": ("false",),
+        "FixedImageDimension": ("3",),
+        "MovingImageDimension": ("3",),
+        "FixedInternalImagePixelType": ("float",),
+        "MovingInternalImagePixelType": ("float",),
+        **kept,
+        "Resampler": ("DefaultResampler",),
+        **resampling(),
+    }
+    return write_chain([parameters, *chain], file.parent, file.stem)
+
+
+def _grid(image: sitk.Image) -> ParameterMap:
+    """The grid that transformix writes its result on."""
+    return {
+        "Size": tuple(str(size) for size in image.GetSize()),
+        "Index": ("0", "0", "0"),
+        "Spacing": _numbers(image.GetSpacing()),
+        "Origin": _numbers(image.GetOrigin()),
+        # elastix writes the matrix column by column, SimpleITK row by row
+        "Direction": _numbers(np.reshape(image.GetDirection(), (3, 3)).T.ravel()),
+        "UseDirectionCosines": ("true",),
+    }
+
+
+def resampling(*, labels: bool = False, outside: float = 0.0) -> ParameterMap:
+    """How transformix fills the result: its interpolator, and the value outside the image."""
+    return {
+        "ResampleInterpolator": ("FinalBSplineInterpolator",),
+        # order 0 is the nearest neighbour; Debian's elastix has no interpolator of that name
+        "FinalBSplineInterpolationOrder": ("0" if labels else "3",),
+        "DefaultPixelValue": _numbers([outside]),
+        "ResultImagePixelType": ("float",),
+        "ResultImageFormat": ("mha",),
+        "CompressResultImage": ("false",),
+    }
+
+
+def _numbers(values: ArrayLike) -> tuple[str, ...]:
+    return tuple(repr(float(value)) for value in np.asarray(values).ravel())

@@ -1,0 +1,1 @@
+"""Reading and writing: volumes, DICOM series, point files, run folders."""

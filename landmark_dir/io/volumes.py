@@ -1,0 +1,277 @@
+"""Read, check and write a 3D CT volume.
+
+Everything that enters is refused here or usable everywhere: one 3D scalar `sitk.Image`, LPS,
+finite, not constant, int16 where that loses nothing and float32 else.
+"""
+
+import gzip
+import logging
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmark_dir.errors import BadVolume, LandmarkDirError
+from landmark_dir.geometry import corners, index_to_physical, inside, same_grid
+from landmark_dir.io.dicom import last_line, read_series
+from landmark_dir.preprocessing.body_mask import BODY_HU
+
+log = logging.getLogger(__name__)
+
+MIN_VOXELS = 4  # along each axis; elastix gives up on 3 (measured, elastix 5.3.1)
+NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # datatype in the header -> numpy
+NIFTI_HEADER = 348  # bytes; its first field, and so tells the byte order
+NIFTI_VOX_OFFSET = 108  # where the header says where the voxels begin
+SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")  # one file each, so a rename is atomic
+
+
+def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
+    """Read a CT volume.
+
+    Parameters
+    ----------
+    path : path
+        A NIfTI, MHA/MHD or NRRD file, or a folder that holds a DICOM series (itself or one
+        level down).
+    series : str, optional
+        Which DICOM series: its id, or a beginning or end of it that is unique.
+
+    Returns
+    -------
+    sitk.Image
+        3D, int16 or float32; rescale slope and intercept are applied.
+
+    Raises
+    ------
+    BadVolume
+        If the file cannot be read whole, several series are there to choose from, slices are
+        missing, or `check_volume` refuses.
+    """
+    path = Path(path)
+    if series is not None and path.is_file():
+        raise BadVolume(f"{path}: a series is chosen in a folder of DICOM files, this is a file")
+    image = read_series(path, series) if path.is_dir() else _read_file(path)
+    return check_volume(image, str(path))
+
+
+def read_labels(path: str | Path) -> sitk.Image:
+    """Read a 3D label map; an integer pixel type is kept, whole numbers in floats become int32.
+
+    Raises
+    ------
+    BadVolume
+        If the file cannot be read whole, or does not hold one 3D image of integers.
+    """
+    return check_labels(_read_file(Path(path)), str(path))
+
+
+def check_labels(image: sitk.Image, name: str) -> sitk.Image:
+    """Return `image` if it is a 3D label map, or refuse it; `name` is for the message."""
+    image = _as_3d(image, name)
+    values = _finite_values(image, name)
+    if np.issubdtype(values.dtype, np.integer):
+        return image
+    if not np.array_equal(values, np.rint(values)):
+        raise BadVolume(
+            f"{name}: expected a label map, found fractions; warp it as an image, without --labels"
+        )
+    return sitk.Cast(image, sitk.sitkInt32)  # labels saved as floats
+
+
+def check_volume(image: sitk.Image, name: str) -> sitk.Image:
+    """Return `image` as a 3D int16 or float32 volume, or refuse it; `name` is for the message.
+
+    int16 is taken where every voxel survives it, whatever the pixel type was. A fourth axis of
+    size 1 is dropped.
+    """
+    image = _as_3d(image, name)
+    if min(image.GetSize()) < MIN_VOXELS:
+        raise BadVolume(
+            f"{name}: {_size(image)} voxels, expected at least {MIN_VOXELS} along each axis"
+            "; for DICOM give the folder of the series, not one slice"
+        )
+    values = _finite_values(image, name)
+    if values.min() == values.max():
+        raise BadVolume(f"{name}: every voxel is {values.min():g}; there is nothing to register")
+    wanted = sitk.sitkInt16 if _fits_int16(values) else sitk.sitkFloat32
+    return image if image.GetPixelID() == wanted else sitk.Cast(image, wanted)
+
+
+def read_mask(path: str | Path, image: sitk.Image, name: str) -> sitk.Image:
+    """Read a mask of `image` from a file; see `check_mask`."""
+    return check_mask(_read_file(Path(path)), image, f"{name} {path}")
+
+
+def check_mask(mask: sitk.Image, image: sitk.Image, name: str) -> sitk.Image:
+    """Return `mask` as uint8 0 / 1 on the grid of `image`; non-zero voxels are 1.
+
+    Raises
+    ------
+    BadVolume
+        If the mask is empty, or its voxels lie more than a tenth of a voxel beside the image's.
+    """
+    mask = _as_3d(mask, name)
+    values = _finite_values(mask, name)
+    if mask.GetSize() != image.GetSize():
+        raise BadVolume(
+            f"{name}: {_size(mask)} voxels, but its image has {_size(image)}"
+            "; resample the mask onto the image with nearest neighbour"
+        )
+    if not same_grid(mask, image, tolerance_mm=0.1 * min(image.GetSpacing())):
+        apart_mm = np.linalg.norm(corners(mask) - corners(image), axis=1).max()
+        raise BadVolume(
+            f"{name}: its corners lie up to {apart_mm:.3g} mm beside those of its image"
+            "; resample the mask onto the image with nearest neighbour"
+        )
+    if not values.any():
+        raise BadVolume(f"{name}: the mask is empty; expected non-zero voxels where to look")
+    binary = sitk.Cast(mask != 0, sitk.sitkUInt8)
+    binary.CopyInformation(image)  # headers of masks are often rounded
+    return binary
+
+
+def write_volume(image: sitk.Image, path: str | Path) -> None:
+    """Write `image`, compressed where the suffix allows it; the file is whole or not there.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is none of `SUFFIXES`.
+    LandmarkDirError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(SUFFIXES):
+        raise ValueError(f"{path}: unknown image suffix, expected one of {', '.join(SUFFIXES)}")
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        sitk.WriteImage(image, str(partial), useCompression=True)
+        _read_file(partial)  # ITK does not notice every full disk
+        partial.replace(path)
+    except (RuntimeError, OSError, BadVolume) as error:
+        raise LandmarkDirError(
+            f"{path}: cannot be written; check the free space and the rights of {path.parent}"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def looks_like_ct(image: sitk.Image) -> str | None:
+    """Return one sentence that says why the voxels are hardly HU, or None if they may be."""
+    values = sitk.GetArrayViewFromImage(image)[::2, ::4, ::4]
+    air = np.mean(values < BODY_HU)
+    soft_tissue = np.mean((values > -200) & (values < 200))  # HU; fat, muscle, organs, blood
+    if air < 0.002:
+        return f"no air below {BODY_HU:g} HU (smallest voxel {values.min():g}); is this CT in HU?"
+    if soft_tissue < 0.02:
+        return f"only {soft_tissue:.1%} of the voxels within 200 HU of water; is this CT in HU?"
+    return None
+
+
+def overlap_fraction(fixed: sitk.Image, moving: sitk.Image) -> float:
+    """Share of the volume of `fixed` that lies inside `moving`, 0..1, by up to 32^3 samples."""
+    steps = [(np.arange(k) + 0.5) * n / k - 0.5 for n in fixed.GetSize() for k in [min(n, 32)]]
+    index_xyz = np.stack(np.meshgrid(*steps), axis=-1).reshape(-1, 3)
+    return float(inside(moving, index_to_physical(fixed, index_xyz)).mean())
+
+
+def _size(image: sitk.Image) -> str:
+    return " x ".join(str(n) for n in image.GetSize())
+
+
+def _as_3d(image: sitk.Image, name: str) -> sitk.Image:
+    """Drop a fourth axis of size 1; refuse what is not a 3D scalar image with a sane header."""
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise BadVolume(f"{name}: {_size(image)} voxels, expected one 3D volume")
+    kind = image.GetPixelIDTypeAsString()
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in kind or "label" in kind:
+        raise BadVolume(f"{name}: voxels of type {kind}, expected one number a voxel")
+    if not np.isfinite(corners(image)).all():
+        raise BadVolume(f"{name}: the header's origin or spacing is not a number; repair it")
+    return image
+
+
+def _finite_values(image: sitk.Image, name: str) -> NDArray[Any]:
+    """Return a view of the voxels [z, y, x]; refuse NaN and infinity."""
+    values: NDArray[Any] = sitk.GetArrayViewFromImage(image)
+    _refuse_non_finite(values, name)
+    return values
+
+
+def _refuse_non_finite(values: NDArray[Any], name: str) -> None:
+    if bad := int(values.size - np.isfinite(values).sum()):
+        raise BadVolume(
+            f"{name}: {bad} of {values.size} voxels are NaN or infinite; set them to air (-1000 HU)"
+        )
+
+
+def _fits_int16(values: NDArray[Any]) -> bool:
+    limits = np.iinfo(np.int16)
+    if values.min() < limits.min or values.max() > limits.max:
+        return False
+    return bool(np.array_equal(values, values.astype(np.int16)))
+
+
+def _read_file(path: Path) -> sitk.Image:
+    if not path.is_file():
+        raise BadVolume(f"{path}: no such file")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_nifti_whole(path, reader)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise BadVolume(
+            f"{path}: not a whole NIfTI, MHA, NRRD or DICOM image ({last_line(error)})"
+        ) from error
+    for key in image.GetMetaDataKeys():  # a patient's name must not travel into results
+        image.EraseMetaData(key)
+    return image
+
+
+def _check_nifti_whole(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Refuse a NIfTI file that ends early: ITK reads zeros there and says nothing."""
+    if not reader.HasMetaDataKey("vox_offset"):  # not NIfTI; the other readers raise
+        return
+    sizes = [max(1, int(reader.GetMetaData(f"dim[{axis}]"))) for axis in range(1, 8)]
+    voxel_bytes = int(reader.GetMetaData("bitpix")) // 8
+    expected = math.prod(sizes) * voxel_bytes + int(float(reader.GetMetaData("vox_offset")))
+    if (found := _unpacked_bytes(path)) < expected:
+        raise BadVolume(
+            f"{path}: cut short or damaged, {found} of {expected} bytes can be read; copy it again"
+        )
+    if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
+        _check_nifti_finite(path, kind, math.prod(sizes))
+
+
+def _check_nifti_finite(path: Path, kind: str, count: int) -> None:
+    """Refuse NaN and inf in a NIfTI of floats: ITK reads zeros there and says nothing."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = file.read()
+    order = "<" if int.from_bytes(content[:4], "little") == NIFTI_HEADER else ">"
+    offset = int(np.frombuffer(content, f"{order}f4", 1, NIFTI_VOX_OFFSET)[0])
+    values = np.frombuffer(content, order + kind, count, offset)
+    _refuse_non_finite(values, str(path))
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Size of a file's content in bytes; up to the damage if a gzip stream is damaged."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":  # gzip's magic number
+            return path.stat().st_size
+    total = 0
+    try:
+        with gzip.open(path) as file:
+            while block := file.read(1 << 20):
+                total += len(block)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return max(0, total - 1)  # also when only the checksum at the end is wrong
+    return total

@@ -1,0 +1,1 @@
+"""From two volumes, or two slices, to corresponding points."""

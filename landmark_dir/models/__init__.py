@@ -1,0 +1,1 @@
+"""The two networks, their weights files, and the device they run on."""

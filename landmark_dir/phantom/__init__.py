@@ -1,0 +1,1 @@
+"""A drawn, CT-like follow-up pair whose true motion is known."""

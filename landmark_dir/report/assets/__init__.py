@@ -1,0 +1,1 @@
+"""Style, script and viewer of the page."""

@@ -1,0 +1,1 @@
+"""A transform as numpy and SimpleITK see it: points, images, fields, b-spline fit, export."""

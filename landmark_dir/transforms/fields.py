@@ -1,0 +1,198 @@
+"""A transform on a grid: its displacement, its Jacobian determinant, its inverse."""
+
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmark_dir.evaluation.metrics import (
+    Summary,
+    summarise,
+)
+from landmark_dir.geometry import Points, as_points, distances_mm, inside, shape_zyx, voxel_centres
+from landmark_dir.transforms.chain import Chain
+
+INVERSE_STEPS = 60
+PLAIN_STEPS = 20  # of these before Newton's
+SLOPE_MM = 0.5  # either side of a point, for the derivative there
+STEP_MM = 5.0  # longest of Newton's steps
+INVERSE_MM = 1e-4  # residual at which a point of the inverse is found
+LATTICE_MM = 4.0  # where the inverse is found first, before each voxel is corrected
+CORRECTIONS = 2
+UNSOLVED_MM = 0.1  # residual above which a voxel counts as not inverted
+SLAB = 500_000  # voxels mapped at once
+SLICES = 8  # differentiated at once
+
+
+class Inverse(NamedTuple):
+    """Moving -> fixed on a grid, and how far T takes its answers from where they belong."""
+
+    field: sitk.Image  # displacement, mm, LPS; three components
+    residual_mm: Summary  # |T(inverse(y)) - y| over voxels whose answer lies in the fixed image
+    unsolved: int  # voxels of these that are more than 0.1 mm off
+
+
+def displacement(chain: Chain, grid: sitk.Image) -> sitk.Image:
+    """T(x) - x at each voxel of a grid: vector image, float32, mm, LPS."""
+    field: sitk.Image = sitk.TransformToDisplacementField(
+        chain.itk(),
+        sitk.sitkVectorFloat32,
+        grid.GetSize(),
+        grid.GetOrigin(),
+        grid.GetSpacing(),
+        grid.GetDirection(),
+    )
+    return field
+
+
+def resample(image: sitk.Image, chain: Chain, grid: sitk.Image, outside: float) -> sitk.Image:
+    """Cubic resampling of a moving image onto a grid, by displacements on a lattice of it.
+
+    For the network's eyes: a lattice of `LATTICE_MM` is within some hundredths of a mm of a smooth
+    transform, and many times as fast. Values keep within the range of the image.
+    """
+    lattice = _lattice(grid)
+    field = sitk.Cast(displacement(chain, lattice), sitk.sitkVectorFloat64)
+    transform = sitk.DisplacementFieldTransform(field)
+    kind = sitk.sitkFloat32
+    resampled = sitk.Resample(image, grid, transform, sitk.sitkBSpline, outside, kind)
+    values = sitk.GetArrayViewFromImage(image)
+    return sitk.Clamp(resampled, kind, float(values.min()), float(values.max()))
+
+
+def jacobian(chain: Chain, grid: sitk.Image) -> sitk.Image:
+    """Determinant of dT/dx at each voxel of a grid, by central differences; float32.
+
+    Below 1 tissue shrinks from fixed to moving, above 1 it grows, at 0 and below T folds. A grid
+    of a single slice has no derivative across it, and is refused.
+    """
+    if min(grid.GetSize()) < 2:
+        raise ValueError(
+            f"Jacobian: expected two or more voxels along each axis, found {grid.GetSize()}"
+        )
+    vectors = sitk.GetArrayFromImage(displacement(chain, grid))  # [z, y, x, 3]
+    axes = np.reshape(grid.GetDirection(), (3, 3)) * np.array(grid.GetSpacing())
+    found = np.empty(shape_zyx(grid), dtype=np.float32)
+    for start in range(0, len(found), SLICES):
+        low, high = max(start - 1, 0), min(start + SLICES + 1, len(found))
+        slab = _determinant(vectors[low:high] if high - low > 1 else vectors[low - 1 : high], axes)
+        count = min(SLICES, len(found) - start)
+        found[start : start + count] = slab[len(slab) - (high - start) :][:count]
+    image = sitk.GetImageFromArray(found)
+    image.CopyInformation(grid)
+    return image
+
+
+def _determinant(vectors: NDArray[np.float32], axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Determinant [z, y, x] of the map whose displacement is given on voxels with `axes`, mm."""
+    steps = [np.gradient(vectors, axis=axis) for axis in (2, 1, 0)]  # along x, y, z of the grid
+    moved = np.stack(steps, axis=-1) + axes  # [z, y, x, component, axis]
+    return np.asarray(np.linalg.det(moved) / np.linalg.det(axes))
+
+
+def invert_points(chain: Chain, moving: Points, start: Points | None = None) -> Points:
+    """Fixed points that T maps to moving points [N, 3], LPS mm.
+
+    By fixed-point iteration; where it has not come to rest, for T stretches tissue to twice its
+    length or more, by Newton's. Where T folds, or far outside the images, there may be no answer:
+    check with `chain.map_points`.
+    """
+    moving = as_points(moving)
+    first = moving if start is None else start
+    fixed, active = first.copy(), np.arange(len(moving))
+    damping, last = np.ones(len(moving)), np.full(len(moving), np.inf)
+    for number in range(INVERSE_STEPS):
+        newton = number >= PLAIN_STEPS
+        if number == PLAIN_STEPS:  # from the start: what did not come to rest may be far away
+            fixed[active], damping[active], last[active] = first[active], 1.0, np.inf
+        left = moving[active] - chain.map_points(fixed[active])
+        length = np.linalg.norm(left, axis=1)
+        damping[active] = np.where(length > last[active], damping[active] / 2, damping[active])
+        last[active] = length
+        unsolved = length > INVERSE_MM
+        active, left = active[unsolved], left[unsolved]
+        if not len(active):
+            break
+        step = _newton_step(chain, fixed[active], left) if newton else left
+        fixed[active] += damping[active, None] * step
+    return fixed
+
+
+def _newton_step(chain: Chain, points: Points, left: Points) -> Points:
+    """Where T, linearised at points [N, 3], takes away what is left [N, 3]; `STEP_MM` at most."""
+    slopes = [
+        (chain.map_points(points + SLOPE_MM * axis) - chain.map_points(points - SLOPE_MM * axis))
+        / (2 * SLOPE_MM)
+        for axis in np.eye(3)
+    ]
+    matrix = np.stack(slopes, axis=-1) + 1e-6 * np.eye(3)
+    step = np.linalg.solve(matrix, left[:, :, None])[:, :, 0]
+    length = np.linalg.norm(step, axis=1, keepdims=True)
+    return np.asarray(step * np.minimum(1, STEP_MM / np.maximum(length, 1e-12)))
+
+
+def invert(chain: Chain, grid: sitk.Image, fixed_grid: sitk.Image) -> Inverse:
+    """Moving -> fixed at each voxel of a grid in moving space.
+
+    First solved on a coarse lattice, then each voxel is corrected by what T leaves there.
+    """
+    lattice = _lattice(grid)
+    places = voxel_centres(lattice)
+    found = invert_points(chain, places) - places
+    coarse = sitk.GetImageFromArray(found.reshape(*shape_zyx(lattice), 3), isVector=True)
+    coarse.CopyInformation(lattice)
+    # the lattice reaches beyond the grid, so no voxel is left without a first answer
+    guess = sitk.GetArrayFromImage(sitk.Resample(coarse, grid, sitk.Transform(), sitk.sitkLinear))
+    vectors = guess.reshape(-1, 3)
+    moving = voxel_centres(grid)
+    residual = np.empty(len(moving))
+    for start in range(0, len(moving), SLAB):
+        part = slice(start, start + SLAB)
+        residual[part] = _correct(chain, moving[part], vectors[part])
+    answered = inside(fixed_grid, moving + vectors)
+    field = sitk.GetImageFromArray(guess.astype(np.float32), isVector=True)
+    field.CopyInformation(grid)
+    left = residual[answered]
+    return Inverse(field, summarise(left), int((left > UNSOLVED_MM).sum()))
+
+
+def _correct(chain: Chain, moving: Points, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Improve the displacements [N, 3] in place; what is left of the error, mm [N].
+
+    Where two corrections do not do, mostly where T nearly folds, each voxel is solved by itself.
+    """
+    for _ in range(CORRECTIONS):
+        vectors += moving - chain.map_points(moving + vectors)
+    left = distances_mm(chain.map_points(moving + vectors), moving)
+    hard = np.flatnonzero(left > UNSOLVED_MM)
+    found = invert_points(chain, moving[hard])
+    again = distances_mm(chain.map_points(found), moving[hard])
+    better = again < left[hard]
+    vectors[hard[better]] = (found - moving[hard])[better]
+    left[hard[better]] = again[better]
+    return left
+
+
+def coarse_grid(image: sitk.Image) -> sitk.Image:
+    """A grid of about `LATTICE_MM` over an image, from its first voxel on."""
+    step = np.maximum(1, np.round(LATTICE_MM / np.array(image.GetSpacing()))).astype(int)
+    size = (np.array(image.GetSize()) - 1) // step + 1
+    grid = sitk.Image(np.maximum(size, 2).tolist(), sitk.sitkUInt8)
+    grid.SetSpacing((step * image.GetSpacing()).tolist())
+    grid.SetOrigin(image.GetOrigin())
+    grid.SetDirection(image.GetDirection())
+    return grid
+
+
+def _lattice(grid: sitk.Image) -> sitk.Image:
+    """A coarse grid over another, one step larger on each side."""
+    spacing = np.maximum(LATTICE_MM, grid.GetSpacing())
+    extent = (np.array(grid.GetSize()) - 1) * grid.GetSpacing()
+    size = np.ceil(extent / spacing).astype(int) + 3
+    lattice = sitk.Image(size.tolist(), sitk.sitkUInt8)
+    lattice.SetSpacing(spacing.tolist())
+    lattice.SetDirection(grid.GetDirection())
+    step = np.reshape(grid.GetDirection(), (3, 3)) @ spacing
+    lattice.SetOrigin((np.array(grid.GetOrigin()) - step).tolist())
+    return lattice

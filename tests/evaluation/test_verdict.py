@@ -1,0 +1,91 @@
+"""The verdict: what it takes to be good, doubtful, failed."""
+
+import re
+
+import numpy as np
+import pytest
+
+from landmark_dir.evaluation.metrics import summarise
+from landmark_dir.evaluation.verdict import CLUSTER, ENOUGH, Cluster, Evidence, judge, worst_cluster
+
+RNG = np.random.default_rng(0)
+GOOD = Evidence(
+    held_back=summarise(RNG.exponential(0.5, 500)),
+    held_back_affine=summarise(RNG.exponential(5.0, 500)),
+    cluster=Cluster(1.0, "(1, 2, 3)"),
+    disagreeing=0.01,
+    folded=0.0,
+    correlation=0.95,
+    correlation_affine=0.85,
+)
+
+
+def test_a_good_one_says_what_was_checked() -> None:
+    verdict = judge(GOOD)
+    assert verdict.verdict == "good"
+    assert "500 held-back landmarks: median 0." in verdict.reasons[0]
+    assert verdict.described() == {"verdict": "good", "reasons": verdict.reasons}
+
+
+@pytest.mark.parametrize(
+    ("change", "word", "said"),
+    [
+        ({"held_back": summarise(np.full(500, 3.0))}, "doubtful", "median residual .* 3.0 mm"),
+        ({"held_back": summarise(np.full(500, 30.0))}, "failed", "30.0 mm"),
+        ({"held_back": summarise(np.full(9, 0.5))}, "doubtful", "only 9 landmarks were held back"),
+        ({"held_back": summarise(np.zeros(0))}, "doubtful", "no landmarks were held back"),
+        ({"held_back_affine": summarise(np.full(500, 0.2))}, "doubtful", "than after the affine"),
+        (
+            {"cluster": Cluster(7.0, "(10, -20, 30)")},
+            "doubtful",
+            r"a group of neighbouring landmarks is 7.0 mm away .*; look at \(10, -20, 30\) mm, LPS",
+        ),
+        ({"disagreeing": 0.2}, "doubtful", "20% of the matched pairs contradicted"),
+        ({"disagreeing": 0.5}, "failed", "50% of the matched pairs"),
+        ({"folded": 0.01}, "doubtful", "folds 1.00% of the body"),
+        ({"folded": 0.1}, "failed", "folds 10.00%"),
+        ({"correlation": 0.8}, "doubtful", "correlation 0.800, before 0.850"),
+        ({"correlation": 0.1}, "failed", "grey values agree less"),
+    ],
+)
+def test_one_bad_figure_is_enough(change: dict[str, object], word: str, said: str) -> None:
+    verdict = judge(GOOD._replace(**change))  # type: ignore[arg-type]
+    assert verdict.verdict == word
+    assert len(verdict.reasons) >= 1
+    assert any(re.search(said, reason) for reason in verdict.reasons)
+
+
+def test_the_worst_decides_and_is_what_is_told() -> None:
+    verdict = judge(GOOD._replace(folded=0.1, disagreeing=0.2))
+    assert verdict.verdict == "failed"
+    assert verdict.reasons == ["the transform folds 10.00% of the body"]
+
+
+@pytest.mark.parametrize(("share", "word"), [(0.02, "doubtful"), (0.2, "failed")])
+def test_few_that_agree_among_many_that_do_not_are_chance(share: float, word: str) -> None:
+    """Two halves of a chest that share nothing still match here and there."""
+    few = GOOD._replace(held_back=summarise(np.full(8, 0.5)), disagreeing=share)
+    verdict = judge(few)
+    assert verdict.verdict == word
+    assert any("only 8 landmarks were held back" in reason for reason in verdict.reasons)
+
+
+def test_what_is_not_known_is_not_held_against_anyone() -> None:
+    nan = float("nan")
+    assert judge(GOOD._replace(cluster=Cluster(nan, ""), disagreeing=nan)).verdict == "good"
+    assert ENOUGH <= GOOD.held_back.points
+
+
+def test_worst_cluster_finds_a_group_and_not_a_single_point() -> None:
+    fixed = RNG.uniform(0, 200, (400, 3))
+    residual = RNG.exponential(0.5, 400)
+    lone = residual.copy()
+    lone[7] = 40.0
+    assert worst_cluster(fixed, lone).residual_mm < 3.0
+    near = np.argsort(np.linalg.norm(fixed - fixed[0], axis=1))[:CLUSTER]
+    residual[near] = 15.0
+    worst = worst_cluster(fixed, residual)
+    assert worst.residual_mm == pytest.approx(15.0)
+    place = np.array([float(mm) for mm in worst.place.strip("()").split(",")])
+    assert np.linalg.norm(place - np.median(fixed[near], axis=0)) < 25  # mm, a group's width
+    assert np.isnan(worst_cluster(fixed[:3], residual[:3]).residual_mm)

@@ -1,0 +1,279 @@
+"""Point pairs and their files: round trips, and every way to get an elastix file wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.testing import assert_allclose, assert_array_equal
+
+from landmark_dir.errors import BadPoints, LandmarkDirError
+from landmark_dir.geometry import Points, index_to_physical
+from landmark_dir.io.point_files import (
+    read_csv,
+    read_elastix_points,
+    read_markups,
+    read_pairs,
+    write_csv,
+    write_elastix_points,
+    write_markups,
+)
+from landmark_dir.points import (
+    PointPairs,
+    check_inside,
+)
+
+WRITTEN_MM = 1e-6  # six decimals
+
+
+def some_points(count: int, seed: int = 0) -> Points:
+    return np.random.default_rng(seed).uniform(-500, 500, (count, 3))
+
+
+def some_pairs(count: int) -> PointPairs:
+    score = np.random.default_rng(2).uniform(0, 1, count)
+    return PointPairs(some_points(count), some_points(count, seed=1), score)
+
+
+def test_select_keeps_rows_together() -> None:
+    pairs = some_pairs(10)
+    by_mask = pairs.select(pairs.score > 0.5)
+    by_number = pairs.select(np.flatnonzero(pairs.score > 0.5))
+    assert 0 < len(by_mask) < 10
+    assert_array_equal(by_mask.moving, pairs.moving[pairs.score > 0.5])
+    assert_array_equal(by_number.fixed, by_mask.fixed)
+    assert len(pairs.select(np.zeros(10, dtype=bool))) == len(PointPairs.empty()) == 0
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "score", "said"),
+    [
+        (np.zeros((2, 3)), np.zeros((3, 3)), np.ones(2), "2 fixed points, 3 moving points"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), np.ones(3), r"scores of shape \(3,\)"),
+        (np.zeros((2, 2)), np.zeros((2, 3)), np.ones(2), r"\(N, 3\)"),
+        (np.full((1, 3), np.nan), np.zeros((1, 3)), np.ones(1), "NaN"),
+        (np.zeros((1, 3)), np.full((1, 3), np.inf), np.ones(1), "infinite"),
+        (np.zeros((1, 3)), np.zeros((1, 3)), np.array([1.01]), "outside 0..1"),
+        (np.zeros((1, 3)), np.zeros((1, 3)), np.array([np.nan]), "outside 0..1"),
+    ],
+)
+def test_pairs_check_themselves(
+    fixed: Points, moving: Points, score: np.ndarray, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        PointPairs(fixed, moving, score)
+
+
+def test_elastix_round_trip(tmp_path: Path) -> None:
+    points = np.vstack([some_points(50), [[0.0, -1e-9, 1e5]]])
+    write_elastix_points(points, tmp_path / "points.txt")
+    assert_allclose(read_elastix_points(tmp_path / "points.txt"), points, atol=WRITTEN_MM)
+
+
+def test_elastix_file_is_what_elastix_wants(tmp_path: Path) -> None:
+    write_elastix_points([[1.5, -2, 1e-7], [4, 5, 6]], tmp_path / "points.txt")
+    want = b"point\n2\n1.500000 -2.000000 0.000000\n4.000000 5.000000 6.000000\n"
+    assert (tmp_path / "points.txt").read_bytes() == want
+
+
+@pytest.mark.parametrize("points", [np.zeros((0, 3)), np.array([[0.0, np.nan, 0.0]])])
+def test_elastix_is_not_given_what_it_ignores(points: Points, tmp_path: Path) -> None:
+    with pytest.raises(BadPoints, match="points.txt"):
+        write_elastix_points(points, tmp_path / "points.txt")
+    assert not (tmp_path / "points.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "point\r\n2\r\n1 2 3\r\n4 5 6\r\n",
+        "point\n2\n1 2 3\n4 5 6",
+        "point\n2\n1 2 3\n4 5 6\n\n \n",
+        " point \n 2\n\t1.0  +2 .3e1\n4. 5 6\n",
+    ],
+)
+def test_elastix_harmless_variants_are_read(text: str, tmp_path: Path) -> None:
+    # elastix 5.3.1 reads these four alike
+    (tmp_path / "points.txt").write_bytes(text.encode())
+    assert_array_equal(read_elastix_points(tmp_path / "points.txt"), [[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("point\n2\n1,2,3\n4,5,6\n", "line 3: comma in '1,2,3'"),
+        ("point\n2\n1 2 3\n4,0 5,0 6,0\n", "line 4: comma"),
+        ("Point\n2\n1 2 3\n4 5 6\n", "line 1: expected the word 'point', found 'Point'"),
+        ("# made by hand\npoint\n2\n1 2 3\n4 5 6\n", "line 1: expected the word 'point'"),
+        ("point\n# two\n2\n1 2 3\n4 5 6\n", "line 2: expected the number of points"),
+        ("point\n2\n# head\n1 2 3\n4 5 6\n", "line 3: expected 3 numbers, found '# head'"),
+        ("\ufeffpoint\n2\n1 2 3\n4 5 6\n", "line 1: expected the word 'point'"),
+        ("2\n1 2 3\n4 5 6\n", "line 1: expected the word 'point', found '2'"),
+        ("1 2 3\n4 5 6\n", "line 1: expected the word 'point'"),
+        ("point\n1 2 3\n4 5 6\n", "line 2: expected the number of points alone"),
+        ("point 2\n1 2 3\n4 5 6\n", "line 1: expected the word 'point'"),
+        ("point\n2\n1 2 3\ntip 4 5 6\n", "line 4: expected 3 numbers, found 'tip 4 5 6'"),
+        ("point\n2\n1 2 3\n4 5 6 7\n", "line 4: expected 3 numbers"),
+        ("point\n2\n1 2\n4 5\n", "line 3: expected 3 numbers, found '1 2'"),
+        ("point\n1\n1 2 3\n4 5 6\n", "header says 1 points, file holds 2"),
+        ("point\n3\n1 2 3\n4 5 6\n", "header says 3 points, file holds 2"),
+        ("point\n-2\n1 2 3\n4 5 6\n", "line 2: expected the number of points"),
+        ("point\n2.0\n1 2 3\n4 5 6\n", "line 2: expected the number of points"),
+        ("point\n0\n", "line 2: no points"),
+        ("point\n", "line 2: expected the number of points"),
+        ("", "line 1: expected the word 'point', found ''"),
+        ("point\n2\n1 2 3\n4 nan 6\n", "line 4: expected 3 numbers"),
+        ("point\n2\n1 2 3\n4 5 inf\n", "line 4: expected 3 numbers"),
+        ("point\n2\n1 2 3\n\n4 5 6\n", "line 4: expected 3 numbers, found ''"),
+        ("point\n2\n1_0 2 3\n4 5 6\n", "line 3: expected 3 numbers"),
+        ("point\n2\n1 2 3\n4 5 0x6\n", "line 4: expected 3 numbers"),
+        ("index\n2\n1 2 3\n4 5 6\n", "line 1: voxel indices.*physical mm"),
+    ],
+)
+def test_elastix_malformed_is_refused_with_its_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(BadPoints, match=f"bad.txt, {said}|bad.txt, line 2: {said}"):
+        read_elastix_points(tmp_path / "bad.txt")
+
+
+def test_binary_and_missing_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_bytes(b"point\n2\n\x80\xff\x00")
+    with pytest.raises(BadPoints, match="bad.txt: expected a text file"):
+        read_elastix_points(tmp_path / "bad.txt")
+    with pytest.raises(BadPoints, match="none.txt: cannot be read"):
+        read_elastix_points(tmp_path / "none.txt")
+    with pytest.raises(LandmarkDirError, match="cannot be written"):
+        write_elastix_points(some_points(2), tmp_path / "none" / "points.txt")
+
+
+def test_read_pairs_keeps_fixed_and_moving_apart(tmp_path: Path) -> None:
+    pairs = some_pairs(7)
+    write_elastix_points(pairs.fixed, tmp_path / "fixed.txt")
+    write_markups(pairs.moving, tmp_path / "moving.mrk.json")
+    read = read_pairs(tmp_path / "fixed.txt", tmp_path / "moving.mrk.json")
+    assert_allclose(read.fixed, pairs.fixed, atol=WRITTEN_MM)
+    assert_allclose(read.moving, pairs.moving, atol=WRITTEN_MM)
+    assert_array_equal(read.score, np.ones(7))
+
+
+def test_read_pairs_refuses_unequal_counts(tmp_path: Path) -> None:
+    write_elastix_points(some_points(7), tmp_path / "fixed.txt")
+    write_elastix_points(some_points(6), tmp_path / "moving.txt")
+    with pytest.raises(BadPoints, match="fixed.txt holds 7 points, .*moving.txt 6"):
+        read_pairs(tmp_path / "fixed.txt", tmp_path / "moving.txt")
+
+
+@pytest.fixture
+def images(oblique_ct: sitk.Image) -> tuple[sitk.Image, sitk.Image]:
+    """The oblique volume, and a moving one 300 mm away."""
+    moving = sitk.Image(oblique_ct)
+    moving.SetOrigin((180.0, 95.0, -120.0))
+    return oblique_ct, moving
+
+
+@pytest.fixture
+def good_pairs(images: tuple[sitk.Image, sitk.Image]) -> PointPairs:
+    index = np.random.default_rng(3).uniform(0, 11, (20, 3))
+    fixed, moving = (index_to_physical(image, index) for image in images)
+    return PointPairs(fixed, moving, np.ones(20))
+
+
+def test_check_inside_accepts_good_pairs_and_no_pairs(
+    images: tuple[sitk.Image, sitk.Image], good_pairs: PointPairs
+) -> None:
+    check_inside(good_pairs, *images)
+    check_inside(some_pairs(0), *images)
+    strays = np.where(np.arange(20)[:, None] < 5, 1e4, good_pairs.fixed)  # a quarter may stray
+    check_inside(PointPairs(strays, good_pairs.moving, good_pairs.score), *images)
+
+
+def test_check_inside_names_the_mix_up(
+    images: tuple[sitk.Image, sitk.Image], good_pairs: PointPairs
+) -> None:
+    fixed, moving = good_pairs.fixed, good_pairs.moving
+    flip = np.array([-1, -1, 1])
+    index = np.random.default_rng(3).uniform(0, 11, (20, 3))
+    for guess, wrong in {
+        "20 of 20 fixed points .* swapped": (moving, fixed),
+        "RAS, not LPS": (fixed * flip, moving * flip),
+        "z, y, x order": (fixed[:, ::-1], moving[:, ::-1]),
+        "voxel indices": (index, index),
+        r"expected physical mm \(LPS\)": (fixed + 1e4, moving),
+    }.items():
+        with pytest.raises(BadPoints, match=guess):
+            check_inside(PointPairs(*wrong, good_pairs.score), *images)
+
+
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_csv_round_trip(count: int, tmp_path: Path) -> None:
+    pairs = some_pairs(count)
+    write_csv(pairs, tmp_path / "landmarks.csv")
+    read = read_csv(tmp_path / "landmarks.csv")
+    assert_allclose(read.fixed, pairs.fixed, atol=WRITTEN_MM)
+    assert_allclose(read.moving, pairs.moving, atol=WRITTEN_MM)
+    assert_allclose(read.score, pairs.score, atol=1e-6)  # six decimals
+    header = (tmp_path / "landmarks.csv").read_text().splitlines()[0]
+    assert header == "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z,score"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("score", "weight"), "line 1: expected the header fixed_x"),
+        ((",0.5", ""), "line 2: expected 7 numbers"),
+        (("0.5", "high"), "line 2: expected 7 numbers"),
+        (("0.5", "1.5"), "scores outside 0..1"),
+        (("0.5", "0.5\n\n1"), "line 3: expected 7 numbers"),
+    ],
+)
+def test_csv_malformed_is_refused(change: tuple[str, str], said: str, tmp_path: Path) -> None:
+    good = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z,score\n1,2,3,4,5,6,0.5\n"
+    (tmp_path / "bad.csv").write_text(good)
+    assert len(read_csv(tmp_path / "bad.csv")) == 1
+    (tmp_path / "bad.csv").write_text(good.replace(*change))
+    with pytest.raises(BadPoints, match=said):
+        read_csv(tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_markups_round_trip(count: int, tmp_path: Path) -> None:
+    write_markups(some_points(count), tmp_path / "a.mrk.json", score=np.full(count, 0.87))
+    assert_allclose(read_markups(tmp_path / "a.mrk.json"), some_points(count), atol=WRITTEN_MM)
+
+
+def test_markups_carry_labels_and_scores(tmp_path: Path) -> None:
+    write_markups(some_points(3), tmp_path / "a.mrk.json", score=np.array([0.5, 0.25, 1.0]))
+    (markup,) = json.loads((tmp_path / "a.mrk.json").read_text())["markups"]
+    assert [point["label"] for point in markup["controlPoints"]] == ["1", "2", "3"]
+    assert markup["controlPoints"][1]["description"] == "score 0.250"
+    assert (markup["type"], markup["coordinateSystem"]) == ("Fiducial", "LPS")
+
+
+def test_markups_in_ras_are_flipped(tmp_path: Path) -> None:
+    write_markups([[1.0, 2.0, 3.0]], tmp_path / "a.mrk.json")
+    text = (tmp_path / "a.mrk.json").read_text()
+    (tmp_path / "a.mrk.json").write_text(text.replace('"LPS"', '"RAS"'))
+    assert_array_equal(read_markups(tmp_path / "a.mrk.json"), [[-1.0, -2.0, 3.0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('"LPS"', '"IJK"'), "expected LPS or RAS in mm, found 'IJK'"),
+        (('"mm"', '"um"'), "found 'LPS' in 'um'"),
+        (('"defined"', '"undefined"'), "point '1' is not placed"),
+        (("3.0\n", "NaN\n"), "point '1' is not three finite numbers"),
+        (("3.0\n", "3.0, 4.0\n"), "point '1' is not three finite numbers"),
+        (('"controlPoints"', '"points"'), "expected 3D Slicer markups"),
+        (('"markups": [', '"markups": [{}, '), "expected 3D Slicer markups"),
+        (("{", ""), "expected 3D Slicer markups"),
+    ],
+)
+def test_markups_malformed_are_refused(change: tuple[str, str], said: str, tmp_path: Path) -> None:
+    write_markups([[1.0, 2.0, 3.0]], tmp_path / "a.mrk.json")
+    text = (tmp_path / "a.mrk.json").read_text()
+    assert change[0] in text
+    (tmp_path / "a.mrk.json").write_text(text.replace(*change, 1))
+    with pytest.raises(BadPoints, match=said):
+        read_markups(tmp_path / "a.mrk.json")

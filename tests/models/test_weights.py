@@ -1,0 +1,80 @@
+"""Weights files: found, checked, loaded, or refused with a sentence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from landmark_dir.errors import BadWeights
+from landmark_dir.models.paper import PaperNetwork
+from landmark_dir.models.weights import load_weights, save_weights, shipped_weights
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.safetensors"
+    save_weights(PaperNetwork(), path, {"step": "7"})
+    return path
+
+
+def test_round_trip_keeps_every_tensor_at_half_precision(file: Path) -> None:
+    network = PaperNetwork()
+    save_weights(network, file, {})
+    loaded = load_weights(file, fold=False)
+    assert not loaded.network.training
+    for key, value in network.state_dict().items():
+        stored = value.half().to(value.dtype)  # files hold half precision
+        assert torch.equal(stored, loaded.network.state_dict()[key])
+
+
+def test_metadata_travels(file: Path) -> None:
+    loaded = load_weights(file)
+    assert loaded.metadata["step"] == "7"
+    assert loaded.metadata["network"] == "paper"
+
+
+def test_paper_ships_with_the_package() -> None:
+    assert "paper" in shipped_weights()
+    assert load_weights("paper").metadata["network"] == "paper"
+
+
+def test_unknown_name_lists_the_shipped_ones() -> None:
+    with pytest.raises(BadWeights, match="neither a file nor one of the shipped names"):
+        load_weights("nonsense")
+
+
+def test_one_changed_number_is_noticed(file: Path) -> None:
+    metadata = load_weights(file).metadata
+    tensors = load_file(file)
+    tensors["match.bias"] += 1e-3
+    save_file(tensors, file, metadata=metadata)
+    with pytest.raises(BadWeights, match="do not match the SHA-256"):
+        load_weights(file)
+
+
+def test_a_cut_file_is_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(BadWeights, match="expected a safetensors file"):
+        load_weights(file)
+
+
+def test_a_file_without_a_network_name_is_refused(file: Path) -> None:
+    save_file(load_file(file), file)
+    with pytest.raises(BadWeights, match="names a network"):
+        load_weights(file)
+
+
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_tensors_of_another_network_are_refused(file: Path, change: str) -> None:
+    from landmark_dir.models import weights
+
+    tensors = load_file(file)
+    if change == "missing":
+        del tensors["match.bias"]
+    else:
+        tensors["match.bias"] = torch.zeros(2)
+    metadata = {"network": "paper", "sha256": weights._tensor_hash(tensors)}
+    save_file(tensors, file, metadata=metadata)
+    with pytest.raises(BadWeights, match="tensors"):
+        load_weights(file)

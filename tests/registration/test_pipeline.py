@@ -1,0 +1,410 @@
+"""The whole way, on real engines and small phantoms whose truth is known."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from conftest import Case, make_case
+from numpy.testing import assert_allclose
+
+import landmark_dir
+from landmark_dir.elastix.engines import available
+from landmark_dir.errors import BadPoints, BadVolume
+from landmark_dir.evaluation.overlap import dice
+from landmark_dir.geometry import distances_mm, same_grid
+from landmark_dir.io import run_folder
+from landmark_dir.io.point_files import (
+    read_elastix_points,
+    read_markups,
+)
+from landmark_dir.options import PRESETS, RegisterOptions
+from landmark_dir.phantom.scanner import LABELS, rotation
+from landmark_dir.points import PointPairs
+from landmark_dir.registration import pipeline
+from landmark_dir.registration.apply import warp, warp_points
+from landmark_dir.registration.pipeline import Result, register
+
+ALONE = RegisterOptions(landmarks=False, backend="executable", threads=1)
+GUIDED = RegisterOptions(landmark_weight=(1.0,) * 3, backend="executable", threads=1)
+CONTRACT = {
+    run_folder.WARPED,
+    run_folder.FIXED_POINTS,
+    run_folder.MOVING_POINTS,
+    run_folder.LANDMARKS_CSV,
+    run_folder.FIXED_MARKUPS,
+    run_folder.MOVING_MARKUPS,
+    run_folder.TRANSFORM,
+    run_folder.RUN_JSON,
+    run_folder.REPORT,
+    run_folder.LOG,
+}
+
+pytestmark = pytest.mark.usefixtures("few_iterations")
+
+
+def tre_mm(run: Path, case: Case) -> float:
+    """Mean error at points that never guided."""
+    mapped = warp_points(run, case.judges.fixed, backend="executable")
+    return float(distances_mm(mapped, case.judges.moving).mean())
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"threads": 0}, "threads: expected 1 to 1024, found 0"),
+        ({"seed": 0}, "seed: expected 1 to 2147483647, found 0"),
+        ({"search_mm": -1.0}, "search_mm: expected 0 to 1000, found -1"),
+        ({"search_mm": float("nan")}, "search_mm: .* found nan"),
+        ({"min_score": 1.5}, "min_score: expected 0 to 1, found 1.5"),
+        ({"max_landmarks": 0}, "max_landmarks: expected 1 to"),
+        ({"max_landmarks": 29}, r"at least min_landmarks \(30\), found 29"),
+        ({"landmark_weight": (0.1, 0.2)}, "one landmark weight for each of 3 resolutions, found 2"),
+        ({"landmark_weight": (-0.1,)}, "landmark weights that are finite and >= 0, found -0.1"),
+        ({"landmark_weight": (float("nan"),)}, "finite"),
+        ({"landmark_weight": ()}, "found 0"),
+        ({"preset": "brain"}, "preset: expected one of default, fast, .*, found 'brain'"),
+        (
+            {"preset": "points-only", "landmarks": False},
+            "is landmarks alone, and cannot do without",
+        ),
+        ({"hold_back": 0.6}, "hold_back: expected 0 to 0.5, found 0.6"),
+        ({"passes": 0}, "passes: expected 1 to 10, found 0"),
+        ({"robust": True, "hold_back": 0.0}, "robust: needs landmarks, and some of them held back"),
+        ({"backend": "ants"}, "backend: expected one of auto, itkelastix"),
+        ({"align": "moments"}, "align: expected one of world, centers"),
+        ({"on_few_landmarks": "ignore"}, "on_few_landmarks: expected one of"),
+        ({"device": "tpu"}, "device: expected one of"),
+    ],
+)
+def test_bad_options_are_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        RegisterOptions(**change)  # type: ignore[arg-type]
+
+
+def test_one_landmark_weight_is_for_all_resolutions() -> None:
+    assert RegisterOptions(landmark_weight=(0.2,)).metric_weights() == (0.2, 0.2, 0.2)
+    assert RegisterOptions(landmark_weight=(3, 2, 1)).metric_weights() == (3, 2, 1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_says_what_is_not_asked_for(preset: str) -> None:
+    plain = RegisterOptions(preset=preset)
+    assert plain.most_landmarks() == PRESETS[preset].landmarks
+    assert plain.match_passes() == PRESETS[preset].passes
+    asked = RegisterOptions(preset=preset, max_landmarks=77, passes=4)
+    assert (asked.most_landmarks(), asked.match_passes()) == (77, 4)
+
+
+# --- a guided run, seen from all sides ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guided(case: Case, case_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A finished run, guided by true points given as files."""
+    return register(
+        case_files / "fixed.nii.gz",
+        case_files / "moving.nii.gz",
+        tmp_path_factory.mktemp("guided") / "run",
+        GUIDED,
+        points=(case_files / "guides_fixed.txt", case_files / "guides_moving.txt"),
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The same without landmarks."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    return register(case.phantom.fixed, case.phantom.moving, out, ALONE)
+
+
+@pytest.mark.engine
+def test_points_bring_it_far_nearer_to_the_truth(guided: Result, alone: Result, case: Case) -> None:
+    before = distances_mm(case.judges.fixed, case.judges.moving).mean()
+    assert tre_mm(alone.folder, case) < 0.5 * before
+    assert tre_mm(guided.folder, case) < 0.4 * tre_mm(alone.folder, case)
+    assert guided.metrics["residual_mm"]["mean"] < 1.0  # mm; voxels are 6 mm
+    assert guided.metrics["folded_share"] == 0
+
+
+@pytest.mark.engine
+def test_run_folder_keeps_the_contract(guided: Result, case: Case) -> None:
+    files = {file.name for file in guided.folder.iterdir()}
+    assert files - {"transform.1.txt", "transform.2.txt"} == CONTRACT
+    for name in (run_folder.FIXED_POINTS, run_folder.MOVING_POINTS):
+        assert (guided.folder / name).read_text().splitlines()[:2] == ["point", "1000"]
+    assert_allclose(
+        read_markups(guided.folder / run_folder.FIXED_MARKUPS), case.guides.fixed, atol=1e-5
+    )
+    assert guided.transform == guided.folder.absolute() / run_folder.TRANSFORM
+    assert [f.name for f in guided.folder.parent.iterdir()] == ["run"]
+
+
+@pytest.mark.engine
+def test_run_folder_without_landmarks_has_no_point_files(alone: Result) -> None:
+    files = {file.name for file in alone.folder.iterdir()}
+    points = {name for name in CONTRACT if name.startswith("landmarks")}
+    assert files - {"transform.1.txt", "transform.2.txt"} == CONTRACT - points
+    run = run_folder.read_run_json(alone.folder)
+    assert run["weights"] is None
+    assert "torch" not in run["versions"]
+    assert "residual" not in alone.summary()
+    assert run["verdict"]["verdict"] == "doubtful"  # nothing independent to check with
+
+
+@pytest.mark.engine
+def test_run_json_tells_how_it_came_to_be(guided: Result, case_files: Path) -> None:
+    run = run_folder.read_run_json(guided.folder)
+    assert run["landmark_dir"] == landmark_dir.__version__
+    assert {"python", "SimpleITK", "executable"} <= set(run["versions"])
+    assert run["options"]["seed"] == GUIDED.seed
+    assert run["seconds"]["b-spline"] > 0
+    for name, file in (("fixed", "fixed.nii.gz"), ("moving_points", "guides_moving.txt")):
+        sha256 = hashlib.sha256((case_files / file).read_bytes()).hexdigest()
+        assert run["inputs"][name]["sha256"] == sha256
+
+
+@pytest.mark.engine
+def test_warped_image_lies_on_the_fixed_grid(guided: Result, case: Case) -> None:
+    written = sitk.ReadImage(str(guided.folder / run_folder.WARPED))
+    assert same_grid(written, case.phantom.fixed)
+    assert written.GetPixelID() == case.phantom.moving.GetPixelID()
+    assert_allclose(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(guided.warped))
+    assert guided.metrics["correlation"] > guided.metrics["correlation_before"] + 0.2
+
+
+@pytest.mark.engine
+def test_a_moved_run_warps_and_maps_as_before(
+    guided: Result, case: Case, case_files: Path, tmp_path: Path
+) -> None:
+    mapped = warp_points(guided.folder, case.judges.fixed, backend="executable")
+    home = Path(shutil.copytree(guided.folder, tmp_path / "first"))
+    moved = Path(shutil.move(home, tmp_path / "else where"))
+    assert_allclose(warp_points(moved, case.judges.fixed, backend="executable"), mapped, atol=1e-6)
+    warped = warp(moved, case_files / "moving.nii.gz", backend="executable")
+    assert_allclose(sitk.GetArrayFromImage(warped), sitk.GetArrayFromImage(guided.warped))
+
+
+@pytest.mark.engine
+def test_labels_keep_their_values_and_overlap_better(guided: Result, case: Case) -> None:
+    fixed, moving = case.phantom.fixed_labels, case.phantom.moving_labels
+    warped = warp(guided.folder, moving, labels=True, backend="executable")
+    before = sitk.Resample(moving, fixed, sitk.Transform(), sitk.sitkNearestNeighbor)
+    values = np.unique(sitk.GetArrayViewFromImage(warped))
+    assert set(values) <= set(np.unique(sitk.GetArrayViewFromImage(moving)))
+    for organ in ("liver", "bone"):
+        label = LABELS[organ]
+        assert dice(fixed, warped, label) > dice(fixed, before, label) + 0.1
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        (sitk.sitkUInt8, sitk.sitkUInt8),
+        (sitk.sitkUInt16, sitk.sitkUInt16),
+        (sitk.sitkUInt32, sitk.sitkUInt32),
+        (sitk.sitkFloat32, sitk.sitkInt32),
+    ],
+)
+def test_label_maps_keep_their_type(guided: Result, case: Case, kind: int, kept: int) -> None:
+    factor = 1 if kind == sitk.sitkUInt8 else 3000
+    labels = sitk.Cast(sitk.Cast(case.phantom.moving_labels, sitk.sitkUInt32) * factor, kind)
+    warped = warp(guided.folder, labels, labels=True, backend="executable")
+    assert warped.GetPixelID() == kept
+    values = set(np.unique(sitk.GetArrayViewFromImage(warped)).tolist())
+    assert values <= set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist())
+    assert len(values) > 5
+
+
+@pytest.mark.engine
+def test_labels_that_cannot_be_kept_are_refused(guided: Result, case: Case) -> None:
+    labels = sitk.Cast(case.phantom.moving_labels, sitk.sitkUInt32) * (2**22)
+    with pytest.raises(ValueError, match="expected labels up to"):
+        warp(guided.folder, labels, labels=True, backend="executable")
+    halves = sitk.Cast(case.phantom.moving_labels, sitk.sitkFloat32) * 0.5
+    with pytest.raises(BadVolume, match="found fractions"):
+        warp(guided.folder, halves, labels=True, backend="executable")
+
+
+@pytest.mark.engine
+def test_swapped_points_are_told_by_the_affine_stage(case: Case, tmp_path: Path) -> None:
+    moving = sitk.Image(case.phantom.moving)
+    shift = np.array([0.0, 0.0, 40.0])
+    moving.SetOrigin((np.array(moving.GetOrigin()) + shift).tolist())
+    swapped = PointPairs(case.guides.moving + shift, case.guides.fixed, case.guides.score)
+    inner = np.abs(swapped.fixed - swapped.fixed.mean(0)).max(1) < 60  # mm; inside both images
+    with pytest.raises(BadPoints, match="they look swapped, give FIXED first"):
+        register(case.phantom.fixed, moving, tmp_path / "run", GUIDED, points=swapped.select(inner))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.engine
+def test_same_seed_same_transform(guided: Result, case_files: Path, tmp_path: Path) -> None:
+    images = case_files / "fixed.nii.gz", case_files / "moving.nii.gz"
+    points = case_files / "guides_fixed.txt", case_files / "guides_moving.txt"
+    again = register(*images, tmp_path / "run", GUIDED, points=points)
+    assert again.transform.read_text() == guided.transform.read_text()
+
+
+@pytest.mark.engine
+def test_points_outside_are_warned_of(
+    guided: Result, case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    warp_points(guided.folder, case.judges.fixed[:3] + (0, 0, 5000), backend="executable")
+    assert "3 of 3 points lie outside the fixed image" in caplog.text
+    assert len(warp_points(guided.folder, np.zeros((0, 3)), backend="executable")) == 0
+
+
+@pytest.mark.engine
+def test_an_image_from_elsewhere_is_not_warped(guided: Result, case: Case, tmp_path: Path) -> None:
+    far = sitk.Image(case.phantom.moving)
+    far.SetOrigin((5000.0, 0.0, 0.0))
+    with pytest.raises(BadVolume, match="wholly outside"):
+        warp(guided.folder, far, tmp_path / "out.nii.gz", backend="executable")
+    assert not list(tmp_path.iterdir())
+
+
+# --- geometry, masks, starts --------------------------------------------------------------------
+
+GEOMETRIES = {
+    "oblique": {"direction": tuple(rotation((25, -20, 30)).ravel())},
+    "flipped and anisotropic, one grid": {
+        "direction": (-1, 0, 0, 0, -1, 0, 0, 0, 1),
+        "size_xyz": (64, 52, 20),
+        "spacing_mm": (5.0, 5.0, 10.0),
+        "own_grid": False,
+    },
+    "sagittal": {"direction": (0, 0, -1, -1, 0, 0, 0, -1, 0)},
+}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_points_guide_in_any_geometry(geometry: dict[str, object], tmp_path: Path) -> None:
+    case = make_case(**geometry)
+    phantom = case.phantom
+    register(phantom.fixed, phantom.moving, tmp_path / "run", GUIDED, points=case.guides)
+    assert tre_mm(tmp_path / "run", case) < 1.0  # mm; without points it is about 3
+
+
+def shifted(image: sitk.Image, shift_mm: tuple[float, float, float]) -> sitk.Image:
+    moved = sitk.Image(image)
+    moved.SetOrigin(tuple(np.add(image.GetOrigin(), shift_mm)))
+    return moved
+
+
+@pytest.mark.engine
+def test_centers_are_aligned_where_the_world_does_not_meet(case: Case, tmp_path: Path) -> None:
+    shift = (0.0, 120.0, 300.0)  # mm
+    far = shifted(case.phantom.moving, shift)
+    with pytest.raises(BadVolume, match=r"overlap in 0%.*--align centers"):
+        register(case.phantom.fixed, far, tmp_path / "run", ALONE)
+    options = RegisterOptions(landmarks=False, align="centers", backend="executable", threads=1)
+    result = register(case.phantom.fixed, far, tmp_path / "run", options)
+    mapped = warp_points(result.folder, case.judges.fixed, backend="executable")
+    assert distances_mm(mapped, case.judges.moving + shift).mean() < 5.0  # mm; 10 at the start
+    assert result.metrics["correlation_before"] > 0.1  # the start is that of the centres
+    assert "NaN" not in (result.folder / run_folder.RUN_JSON).read_text()
+
+
+@pytest.mark.engine
+def test_masks_and_no_affine(case: Case, case_files: Path, tmp_path: Path) -> None:
+    masks = {}
+    for side in ("fixed", "moving"):
+        labels = getattr(case.phantom, f"{side}_labels")
+        masks[f"{side}_mask"] = tmp_path / f"{side}_mask.nii.gz"
+        sitk.WriteImage(labels > 0, str(masks[f"{side}_mask"]))
+    options = RegisterOptions(affine=False, landmark_weight=(1.0,) * 3, backend="executable")
+    images = case_files / "fixed.nii.gz", case_files / "moving.nii.gz"
+    result = register(*images, tmp_path / "run", options, points=case.guides, **masks)
+    assert tre_mm(result.folder, case) < 1.5  # mm
+    run = run_folder.read_run_json(result.folder)
+    assert "affine" not in run["seconds"]
+    assert set(run["inputs"]) >= {"fixed_mask", "moving_mask"}
+
+
+# --- the default engine, and what a run leaves alone --------------------------------------------
+
+DEFAULT_RUN = """
+import sys
+import SimpleITK as sitk
+from landmark_dir.registration import pipeline
+from landmark_dir.registration import session
+from landmark_dir.options import RegisterOptions
+
+folder, out = sys.argv[1:]
+shipped = session.bundled
+session.bundled = lambda name: {**shipped(name), "MaximumNumberOfIterations": ("40",)}
+before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+result = pipeline.register(
+    f"{folder}/fixed.nii.gz", f"{folder}/moving.nii.gz", out,
+    RegisterOptions(threads=1),
+    points=(f"{folder}/guides_fixed.txt", f"{folder}/guides_moving.txt"),
+)
+assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == before
+print(sorted({"torch", "itk"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.engine
+def test_given_points_need_no_torch_and_threads_stay(case_files: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DEFAULT_RUN, str(case_files), str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+    versions = json.loads((tmp_path / "run" / run_folder.RUN_JSON).read_text())["versions"]
+    assert next(iter(available())) in versions
+
+
+# --- the network --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seen() -> Case:
+    """A pair with voxels fine enough for the network; a short stack, to be quick."""
+    return make_case(size_xyz=(104, 80, 14), spacing_mm=(3.0, 3.0, 6.0), displacement_mm=6.0)
+
+
+@pytest.mark.engine
+def test_landmarks_are_found_and_written(seen: Case, tmp_path: Path) -> None:
+    import torch
+
+    threads = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    options = RegisterOptions(backend="executable", threads=1)
+    out = tmp_path / "run"
+    pairs = pipeline.write_landmarks(seen.phantom.fixed, seen.phantom.moving, out, options)
+    error = distances_mm(seen.phantom.to_moving(pairs.fixed), pairs.moving)
+    assert np.median(error) < 4.0  # mm; 6 at the start, a slice is 6 thick
+    missing = {run_folder.WARPED, run_folder.TRANSFORM}
+    assert {file.name for file in out.iterdir()} == CONTRACT - missing
+    assert_allclose(read_elastix_points(out / run_folder.FIXED_POINTS), pairs.fixed, atol=1e-5)
+    run = run_folder.read_run_json(out)
+    assert len(run["weights"]["sha256"]) == 64
+    assert "torch" in run["versions"]
+    assert threads == (
+        torch.get_num_threads(),
+        sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(),
+    )
+
+
+def test_points_and_no_landmarks_contradict(tmp_path: Path, case: Case) -> None:
+    with pytest.raises(ValueError, match="--no-landmarks"):
+        register(
+            case.phantom.fixed,
+            case.phantom.moving,
+            tmp_path / "run",
+            RegisterOptions(landmarks=False),
+            points=case.guides,
+        )
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""Scans, packs of slices, and the pairs that are made from them."""

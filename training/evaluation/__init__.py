@@ -1,0 +1,1 @@
+"""The evaluation on slices: test sets, matchers, measures, tables, figures."""

@@ -1,0 +1,1 @@
+"""Simulated follow-up examinations in three dimensions."""

@@ -1,0 +1,1 @@
+"""What a training keeps, measures and shares between processes."""
