@@ -44,7 +44,7 @@ def take_step(state: State, run: Run, watch: Stopwatch) -> Step:
         seeds = [first + row for row in team.share(options.batch)]
         shape = (options.crop_px, options.crop_px)
         pairs = make_pairs(run.slices, seeds, shape, options.augment, team.device)
-    step: Step = STEPS[options.network](state.network, pairs, options, watch)
+    step: Step = STEPS[options.network](state.network, pairs, options, watch, team)
     with watch.phase("backward"):
         state.optimizer.zero_grad(set_to_none=True)
         loss = torch.stack([*step.terms.values()]).sum()

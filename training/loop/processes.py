@@ -1,7 +1,8 @@
 """Several training processes that act as one: `torchrun` starts them, this joins them.
 
 Each process makes its share of every batch. Batch normalisation uses the statistics of the whole
-batch and gradients are averaged, so the loss curve is that of one process, within rounding.
+batch, the terms of a loss are such that their means over the processes are those of the batch, and
+gradients are averaged; so the loss curve is that of one process, within rounding.
 """
 
 import os

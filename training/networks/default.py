@@ -16,6 +16,7 @@ from landmark_dir.models.default import MAP_PX, SeekMaps, SeekNetwork
 from landmark_dir.models.device import encode
 from landmark_dir.models.paper import CELL_PX, sample_maps
 from training.data.dataset import PairBatch
+from training.loop.processes import Team
 from training.loop.timing import Stopwatch
 from training.networks.paper import Step
 from training.options import SeekOptions, TrainOptions
@@ -102,9 +103,12 @@ def find_loss(
 
 
 def training_step(
-    network: SeekNetwork, pairs: PairBatch, options: TrainOptions, watch: Stopwatch
+    network: SeekNetwork, pairs: PairBatch, options: TrainOptions, watch: Stopwatch, team: Team
 ) -> Step:
-    """The terms of the loss for a batch."""
+    """The terms of the loss for a share of a batch; their means over the team are the batch's.
+
+    Every point counts alike, so the team is asked how many there are.
+    """
     recipe = options.recipe
     assert isinstance(recipe, SeekOptions)
     images = torch.cat([pairs.images_1, pairs.images_2])
@@ -117,7 +121,8 @@ def training_step(
     with watch.phase("loss"):
         scale = network.log_scale.exp().clamp(max=200)
         size = (images.shape[-2], images.shape[-1])
-        weight = there.weight / there.weight.sum().clamp(min=1)
+        count = team.average(there.weight.sum())  # a share, on average: 1 / size or more, or 0
+        weight = there.weight / count.clamp(min=1 / team.size)
         ways = ((one, two, there), (two, one, back))
         losses, probabilities = [], []
         for a, b, points in ways:

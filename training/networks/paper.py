@@ -9,6 +9,7 @@ from landmark_dir.models.device import encode
 from landmark_dir.models.paper import PaperNetwork, best_of_each_cell, describe
 from training.data.augment import Warp
 from training.data.dataset import PairBatch
+from training.loop.processes import Team
 from training.loop.timing import Stopwatch
 from training.networks import losses
 from training.options import PaperOptions, TrainOptions
@@ -67,9 +68,12 @@ def make_truth(
 
 
 def training_step(
-    network: PaperNetwork, pairs: PairBatch, options: TrainOptions, watch: Stopwatch
+    network: PaperNetwork, pairs: PairBatch, options: TrainOptions, watch: Stopwatch, _: Team
 ) -> Step:
-    """The terms of eq. 1 for a batch."""
+    """The terms of eq. 1 for a share of a batch; their means over the team are the batch's.
+
+    Every pair counts alike, so the team need not be asked.
+    """
     recipe = options.recipe
     assert isinstance(recipe, PaperOptions)
     images = torch.cat([pairs.images_1, pairs.images_2])

@@ -11,6 +11,7 @@ from landmark_dir.models.default import SeekNetwork
 from landmark_dir.models.device import torch_threads
 from training.data.dataset import PairBatch, make_pairs
 from training.data.pack import Slice
+from training.loop.processes import Team
 from training.loop.timing import Stopwatch
 from training.networks import default
 from training.networks.default import Points, draw_points, find_loss, spread, training_step
@@ -135,7 +136,7 @@ def test_the_loss_falls_and_reaches_every_parameter(
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     losses = []
     for _ in range(12):
-        step = training_step(network, pairs, options, Stopwatch())
+        step = training_step(network, pairs, options, Stopwatch(), Team())
         loss = sum(step.terms.values())
         optimizer.zero_grad()
         loss.backward()
@@ -147,13 +148,46 @@ def test_the_loss_falls_and_reaches_every_parameter(
         assert parameter.grad.abs().sum() > 0, name
 
 
+class _OneOfTwo(Team):
+    """One of two processes; the other says this."""
+
+    def __init__(self, other: torch.Tensor) -> None:
+        super().__init__(size=2)
+        self._other = other
+
+    def average(self, values: torch.Tensor) -> torch.Tensor:
+        return (values + self._other) / 2
+
+
+def test_shares_of_a_batch_average_to_its_losses_and_gradient(options: TrainOptions) -> None:
+    """Also where one has more points than the other."""
+    assert isinstance(options.recipe, SeekOptions)
+    recipe = dataclasses.replace(options.recipe, points=144)
+    options = dataclasses.replace(options, recipe=recipe)
+    seeds = ([1, 2], [1], [2])
+    batches = [make_pairs(_slices(), part, (96, 96), options.augment, CPU) for part in seeds]
+    counts = [draw_points(pairs, recipe).weight.sum() for pairs in batches[1:]]
+    assert abs(counts[0] - counts[1]) > 20
+    torch.manual_seed(0)
+    network = SeekNetwork().eval()  # each share has the batch normalisation of the whole
+    found = []
+    for pairs, team in zip(batches, (Team(), *map(_OneOfTwo, reversed(counts))), strict=True):
+        step = training_step(network, pairs, options, Stopwatch(), team)
+        network.zero_grad()
+        torch.stack([*step.terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+        values = torch.stack([*step.terms.values(), *step.figures.values()])
+        found.append(torch.cat([values.detach(), gradient]))
+    torch.testing.assert_close((found[1] + found[2]) / 2, found[0], atol=1e-5, rtol=1e-4)  # float32
+
+
 def test_matchability_does_not_teach_the_descriptors(
     pairs: PairBatch, options: TrainOptions
 ) -> None:
     """Its target is what seeking achieves, not what would make it easy."""
     torch.manual_seed(0)
     network = SeekNetwork()
-    training_step(network, pairs, options, Stopwatch()).terms["matchability"].backward()
+    training_step(network, pairs, options, Stopwatch(), Team()).terms["matchability"].backward()
     assert network.descriptor.weight.grad is None
     assert network.log_scale.grad is None
     assert network.matchability.weight.grad is not None
@@ -172,7 +206,7 @@ def test_a_still_pair_is_found_by_an_untrained_network(
     network = SeekNetwork()
     with torch.no_grad():
         same, other = (
-            training_step(network, part, options, Stopwatch()).terms["find"]
+            training_step(network, part, options, Stopwatch(), Team()).terms["find"]
             for part in (still, pairs)
         )
     assert same < other - 0.2
@@ -188,7 +222,9 @@ def test_air_is_not_matchable_however_well_it_is_found(
     network.matchability.bias.data.fill_(-8.0)  # says that nothing is
     air = [part._replace(body=torch.zeros_like(part.body)) for part in still.sources]
     in_air = dataclasses.replace(still, sources=air)
-    wrong, right = (training_step(network, part, options, Stopwatch()) for part in (still, in_air))
+    wrong, right = (
+        training_step(network, part, options, Stopwatch(), Team()) for part in (still, in_air)
+    )
     assert wrong.terms["matchability"] > 0.5
     assert right.terms["matchability"] < 0.01
     assert right.terms["find"] == 0
@@ -213,6 +249,6 @@ def test_seeking_is_learnt_both_ways(
     network, terms = SeekNetwork(), []
     for part, points in ((pairs, there), (swapped, back)):
         monkeypatch.setattr(default, "draw_points", lambda *_, points=points: points)
-        terms.append(training_step(network, part, options, Stopwatch()).terms)
+        terms.append(training_step(network, part, options, Stopwatch(), Team()).terms)
     for name in terms[0]:
         torch.testing.assert_close(terms[0][name], terms[1][name], atol=1e-4, rtol=0)
