@@ -85,16 +85,3 @@ def matching_cross_entropy(logits: Tensor, match: Tensor) -> Tensor:
     weight = match * (1 - share_pos) + (1 - match) * share_pos
     loss = functional.binary_cross_entropy_with_logits(logits, match, reduction="none")
     return ((weight * loss).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)).mean()
-
-
-class LossTerms(NamedTuple):
-    """The terms of eq. 1, each a scalar."""
-
-    landmark_1: Tensor
-    landmark_2: Tensor
-    hinge: Tensor
-    cross_entropy: Tensor
-
-    def total(self) -> Tensor:
-        """Eq. 1."""
-        return self.landmark_1 + self.landmark_2 + self.hinge + self.cross_entropy
