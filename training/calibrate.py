@@ -2,10 +2,11 @@
 
     python -m training.calibrate runs/default/best.safetensors --pack packs/ct --volumes CT...
 
-Pairs with known truth are made from the training patients: slices as in `training.evaluation.testsets`, and,
-from volumes, follow-ups in 3D (`training.followups.pair`). A logistic regression on what speaks for each
-match (`landmark_dir.matching.seek_slice.Evidence`) is written into the weights file, one for slices and
-one for volumes. Held-out patients take no part: `training.evaluate` shows how well the score holds.
+Pairs with known truth are made from the training patients: slices as in
+`training.evaluation.testsets`, and, from volumes, follow-ups in 3D (`training.followups.pair`). A
+logistic regression on what speaks for each match (`landmark_dir.matching.seek_slice.Evidence`) is
+written into the weights file, one for slices and one for volumes. Held-out patients take no part:
+`training.evaluate` shows how well the score holds.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     python -m training.evaluate_volumes CT... --weights default paper -o runs/volumes
 
-Of each volume two follow-ups are made (`training.followups.pair`), of small and large motion; landmarks
-are found as a user finds them: `landmark_dir.find_landmarks` with all defaults, elastix's affine
-stage included. Errors are those of all pairs it returns, in mm in three dimensions. Motion is what
-the best affine map leaves of the true displacement. The folder gets `table.md`, `pairs.csv` and,
-last, `evaluation.json`.
+Of each volume two follow-ups are made (`training.followups.pair`), of small and large motion;
+landmarks are found as a user finds them: `landmark_dir.find_landmarks` with all defaults, elastix's
+affine stage included. Errors are those of all pairs it returns, in mm in three dimensions. Motion
+is what the best affine map leaves of the true displacement. The folder gets `table.md`, `pairs.csv`
+and, last, `evaluation.json`.
 """
 
 import argparse

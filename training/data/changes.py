@@ -1,6 +1,7 @@
 """What changes in a slice between two examinations besides motion, for training, on its device.
 
-The same changes as in the `followup` test set (`training.evaluation.appearance`), with constants of their own.
+The same changes as in the `followup` test set (`training.evaluation.appearance`), with constants of
+their own.
 """
 
 import math

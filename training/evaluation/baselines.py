@@ -23,7 +23,8 @@ Window: TypeAlias = tuple[float, float] | None
 SOFT_TISSUE_HU = (-160.0, 240.0)
 LOWE_RATIO = 0.8  # Lowe, Int J Comput Vis 60, 2004, sec. 7.1; [paper] ref. 21
 # OpenCV doubles the image without regard for pixel centres, so all its SIFT points lie a quarter of
-# a pixel too far to the right and bottom (opencv/opencv#23123; measured in tests/test_baselines.py)
+# a pixel too far to the right and bottom (opencv/opencv#23123; measured in
+# tests/training/evaluation/test_baselines.py)
 SIFT_BIAS_PX = 0.25
 LARGEST_DISTANCE = 512 * 2**0.5  # of two SIFT descriptors, which are non-negative and 512 long
 
@@ -56,7 +57,8 @@ def sift_inverse_consistency(
     hu_1, hu_2 : ndarray, shape (H, W)
         HU at 1 mm; the shapes may differ.
     window_hu : (lower, upper), optional
-        What becomes 0..255; else the network's grey scale does (`landmark_dir.preprocessing.slices`).
+        What becomes 0..255; else the network's grey scale does
+        (`landmark_dir.preprocessing.slices`).
 
     Returns
     -------

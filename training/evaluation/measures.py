@@ -97,7 +97,8 @@ def _shared_motion(one: Array, two: Array) -> Array:
     """Where the neighbours of each of `one` [N, 2] say it goes, [N, 2].
 
     Every triple of neighbours is tried, as half of them may be wrong and reweighting from a common
-    fit (`landmark_dir.matching.outliers`) then loses the right ones; the winner's followers are fitted.
+    fit (`landmark_dir.matching.outliers`) then loses the right ones; the winner's followers are
+    fitted.
     """
     _, near = cKDTree(one).query(one, k=NEIGHBOURS + 1)
     itself = near == np.arange(len(one))[:, None]  # not always first: places may coincide

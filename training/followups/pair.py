@@ -83,7 +83,7 @@ def make_follow_up(
     Parameters
     ----------
     motion : str
-        One of `followup_motion.MOTIONS`.
+        One of `training.followups.motion.MOTIONS`.
     seed : int
         Not negative.
     sliding : bool, optional

@@ -65,7 +65,7 @@ def change_patient(
 
 
 def _agent_share(hu: Hu, fixed: sitk.Image, body: sitk.Image, rng: np.random.Generator) -> Hu:
-    """Share [z, y, x] of the contrast agent that each voxel takes up; see `training.evaluation.appearance`."""
+    """Share [z, y, x] of contrast agent that a voxel takes up: `training.evaluation.appearance`."""
     spacing = np.array(fixed.GetSpacing())[::-1]
     smooth = ndimage.gaussian_filter(hu, 1.5 / spacing)
     share = np.interp(smooth, *look.AGENT_CURVE).astype(np.float32)
@@ -159,7 +159,7 @@ def moving_grid(
 ) -> sitk.Image:
     """An empty image on the scanner's grid around the body, where the motion brings it.
 
-    The skin has the depth of the nodes, as from `followup_motion.skin_and_soft`.
+    The skin has the depth of the nodes, as from `training.followups.motion.skin_and_soft`.
     """
     in_body = voxel_centres(skin)[sitk.GetArrayViewFromImage(skin).ravel() > 0]
     stride = math.ceil(len(in_body) / 20_000)
