@@ -32,8 +32,8 @@ def test_errors_are_told_along_the_fixed_slices_and_through_them(pair: FollowUp)
     np.testing.assert_allclose(case.error_mm, [[3.0, 4.0, -2.0]] * 200, atol=1e-5)
     figures = row([case])
     assert figures[0] == 200
-    np.testing.assert_allclose(figures[1:3], np.sqrt(29), atol=1e-5)
-    np.testing.assert_allclose(figures[5:7], [5.0, 2.0], atol=1e-5)
+    assert figures[1:3] == pytest.approx([np.sqrt(29)] * 2, abs=1e-5)
+    assert figures[5:7] == pytest.approx([5.0, 2.0], abs=1e-5)
     assert figures[3:5] == ["0.0", "0.00"]
 
 

@@ -8,17 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from landmark_dir.models.device import torch_threads
+from landmark_dir.models.paper import PaperNetwork
 from landmark_dir.models.weights import load_weights
 from training import export as exporting
 from training.data.augment import AugmentOptions
-from training.data.dataset import make_pairs
+from training.data.dataset import PairBatch, make_pairs
 from training.data.pack import CtSeries, Slice, read_pack, write_series
 from training.loop import record
 from training.loop.processes import Team
@@ -34,7 +37,10 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "training" / "configs"
 CONFIG = CONFIGS / "paper.toml"
 CPU = torch.device("cpu")
-START = {"starts": [{"steps": 4, "command": "python -m training.train", "pack": {"sha256": "0"}}]}
+START: dict[str, Any] = {"steps": 4, "command": "python -m training.train", "pack": {"sha256": "0"}}
+
+
+small_validation = partial(validate, pairs=2, side_px=96)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -92,10 +98,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(config: Path, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    def small(*args: object) -> dict[str, float]:
-        return validate(*args, pairs=2, side_px=96)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(record, "validate", small)
+    monkeypatch.setattr(record, "validate", small_validation)
     options = TrainOptions.read(config)
     slices, held = (read_pack(pack, split) for split in ("training", "validation"))
     folder = tmp_path / "run"
@@ -125,7 +128,7 @@ def test_a_killed_training_resumes_the_same_stream(
 ) -> None:
     whole = _in(run, "whole")
     train(whole)
-    saved, checked, taken = State.save, record.validate, 0
+    saved, taken = State.save, 0
 
     def dying_save(state: State, path: Path) -> None:
         nonlocal taken
@@ -147,7 +150,6 @@ def test_a_killed_training_resumes_the_same_stream(
         with pytest.raises(_Killed):
             train(parts)
     monkeypatch.setattr(State, "save", saved)
-    assert record.validate is checked
     train(parts, resume=True)
     want, got = _tensors(whole.folder), _tensors(parts.folder)
     assert all(torch.equal(want[key], got[key]) for key in want)
@@ -181,15 +183,16 @@ def test_the_log_holds_losses_matches_errors_and_the_networks_share(run: Run) ->
 
 def test_best_weights_survive_a_worse_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([1.0, 3.0, 2.0, 0.5])
-    checked = record.validate
-    monkeypatch.setattr(record, "validate", lambda *a: {**checked(*a), "value": next(values)})
+    monkeypatch.setattr(
+        record, "validate", lambda *a: {**small_validation(*a), "value": next(values)}
+    )
     train(run)
     assert load_weights(run.folder / "best.safetensors").metadata["step"] == "2"
 
 
 def test_weights_ship_with_their_card(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     train(run)
-    (run.folder / "run.json").write_text(json.dumps(START))
+    (run.folder / "run.json").write_text(json.dumps({"starts": [START]}))
     (run.folder / "config.toml").write_text(CONFIG.read_text().replace("batch = 4", "batch = 2"))
     monkeypatch.setattr(exporting, "SHIPPED", run.folder.parent)
     (run.folder.parent / "table.md").write_text("# Matching\n\n## Beside table 1\n")
@@ -200,25 +203,37 @@ def test_weights_ship_with_their_card(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert load_weights(path).sha256 in card
     step = int(load_weights(path).metadata["step"])
     assert f"{2 * step} image pairs" in card
-    assert START["starts"][0]["command"] in card
+    assert START["command"] in card
     assert "Say here which scans" in card
     assert "\n## Matching\n\n### Beside table 1\n" in card
 
 
-def _pairs(slices: list[Slice], options: TrainOptions, count: int = 2):  # type: ignore[no-untyped-def]
+def _pairs(slices: list[Slice], options: TrainOptions, count: int = 2) -> PairBatch:
     return make_pairs(slices, range(count), (64, 64), options.augment, CPU)
+
+
+def _paper_network(options: TrainOptions) -> PaperNetwork:
+    network = new_state(options, Team()).network
+    assert isinstance(network, PaperNetwork)
+    return network
+
+
+def _with_recipe(options: TrainOptions, **changes: Any) -> TrainOptions:
+    return dataclasses.replace(options, recipe=dataclasses.replace(options.recipe, **changes))
 
 
 def test_the_loss_falls_and_reaches_every_parameter(run: Run) -> None:
     pairs = _pairs(run.slices, run.options)
     state = new_state(run.options, Team())
+    assert isinstance(state.network, PaperNetwork)
     losses = []
     for _ in range(12):
         step = training_step(state.network, pairs, run.options, Stopwatch(), Team())
+        loss = torch.stack([*step.terms.values()]).sum()
         state.optimizer.zero_grad()
-        sum(step.terms.values()).backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
-        losses.append(sum(step.terms.values()).item())
+        losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.2
     for name, parameter in state.network.named_parameters():
         assert parameter.grad is not None, name
@@ -226,27 +241,24 @@ def test_the_loss_falls_and_reaches_every_parameter(run: Run) -> None:
 
 
 def test_without_the_hinge_the_term_is_gone(run: Run) -> None:
-    state = new_state(run.options, Team())
+    network = _paper_network(run.options)
     pairs = _pairs(run.slices, run.options)
     for part in ("hinge", "cross_entropy"):
-        recipe = dataclasses.replace(run.options.recipe, **{part: 0.0})
-        options = dataclasses.replace(run.options, recipe=recipe)
-        terms = training_step(state.network, pairs, options, Stopwatch(), Team()).terms
+        options = _with_recipe(run.options, **{part: 0.0})
+        terms = training_step(network, pairs, options, Stopwatch(), Team()).terms
         assert terms[part] == 0
         assert sum(terms.values()) > 0
 
 
 def test_the_valid_mask_takes_matches_from_the_air(run: Run) -> None:
     still = AugmentOptions(rotation_deg=0, shear=0, scale=1, elastic_px=0)
-    recipe = dataclasses.replace(run.options.recipe, keypoints=64)
-    options = dataclasses.replace(run.options, augment=still, recipe=recipe)
+    options = _with_recipe(dataclasses.replace(run.options, augment=still), keypoints=64)
     air = [part._replace(body=torch.zeros_like(part.body)) for part in run.slices]
-    network = new_state(options, Team()).network
+    network = _paper_network(options)
     with_mask = training_step(
         network, _body_pairs(air, run.slices, options), options, Stopwatch(), Team()
     )
-    recipe = dataclasses.replace(recipe, valid_mask=False)
-    options = dataclasses.replace(options, recipe=recipe)
+    options = _with_recipe(options, valid_mask=False)
     without = training_step(
         network, _body_pairs(air, run.slices, options), options, Stopwatch(), Team()
     )
@@ -254,7 +266,7 @@ def test_the_valid_mask_takes_matches_from_the_air(run: Run) -> None:
     assert without.figures["training_matches"] > 5
 
 
-def _body_pairs(air, slices, options):  # type: ignore[no-untyped-def]
+def _body_pairs(air: list[Slice], slices: list[Slice], options: TrainOptions) -> PairBatch:
     """Pairs of body pixels whose valid mask is taken away afterwards."""
     pairs = _pairs(slices, options)
     return dataclasses.replace(pairs, sources=air[: len(pairs.sources)])
@@ -339,10 +351,9 @@ def test_the_command_line_trains_and_says_what_is_wrong(
 
 def test_no_kill_locks_a_run_folder(run: Run, config: Path, pack: Path) -> None:
     folder = run.folder.parent / "new"
-    args = {"config": config, "pack": pack, "resume": False}
     folder.mkdir()
     (folder / "config.toml").write_text(config.read_text())  # killed before the first step
-    assert open_folder(folder, **args) == config
+    assert open_folder(folder, config, pack, resume=False) == config
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", _dies_at_call(1))
         with pytest.raises(_Killed):

@@ -5,7 +5,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from training.data.augment import AugmentOptions, random_warp, sample_slice, stack_warps
-from training.data.dataset import PairBatch, Slice, make_pairs, to_network
+from training.data.dataset import PairBatch, make_pairs, to_network
+from training.data.pack import Slice
 
 SHAPE = (96, 80)
 WILD = AugmentOptions(combine=True)

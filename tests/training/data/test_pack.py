@@ -152,7 +152,7 @@ def test_a_kill_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack.os, "replace", killed)
+        patch.setattr("os.replace", killed)
         with pytest.raises(KeyboardInterrupt):
             write_series(tmp_path, made("second"), "training")
     assert [file.name for file in tmp_path.glob("[!.]*.zip")] == [

@@ -37,7 +37,8 @@ def _slices() -> list[Slice]:
     body[:, 110:] = False
     made = []
     for k in range(3):
-        hu = sum(60 * torch.sin(0.5 * a * x + 0.5 * b * y + 6 * c + 0.2 * k) for a, b, c in wave)
+        waves = [60 * torch.sin(0.5 * a * x + 0.5 * b * y + 6 * c + 0.2 * k) for a, b, c in wave]
+        hu = torch.stack(waves).sum(0)
         made.append(Slice(hu.to(torch.int16), body, "p", "s", 2.0 * k))
     return made
 
@@ -137,9 +138,9 @@ def test_the_loss_falls_and_reaches_every_parameter(
     losses = []
     for _ in range(12):
         step = training_step(network, pairs, options, Stopwatch(), Team())
-        loss = sum(step.terms.values())
+        loss = torch.stack([*step.terms.values()]).sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 1.0
@@ -187,7 +188,8 @@ def test_matchability_does_not_teach_the_descriptors(
     """Its target is what seeking achieves, not what would make it easy."""
     torch.manual_seed(0)
     network = SeekNetwork()
-    training_step(network, pairs, options, Stopwatch(), Team()).terms["matchability"].backward()
+    step = training_step(network, pairs, options, Stopwatch(), Team())
+    step.terms["matchability"].backward()  # type: ignore[no-untyped-call]
     assert network.descriptor.weight.grad is None
     assert network.log_scale.grad is None
     assert network.matchability.weight.grad is not None
@@ -219,6 +221,7 @@ def test_air_is_not_matchable_however_well_it_is_found(
     network = SeekNetwork()
     network.log_scale.data.fill_(5.0)
     network.matchability.weight.data.zero_()
+    assert network.matchability.bias is not None
     network.matchability.bias.data.fill_(-8.0)  # says that nothing is
     air = [part._replace(body=torch.zeros_like(part.body)) for part in still.sources]
     in_air = dataclasses.replace(still, sources=air)

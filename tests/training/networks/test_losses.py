@@ -56,7 +56,8 @@ def test_no_match_at_all_gives_finite_losses_and_gradients() -> None:
     raw = torch.randn(1, 3, 8, requires_grad=True)
     match = torch.zeros(1, 3, 3)
     loss = hinge_loss(raw, raw, match) + matching_cross_entropy(raw @ raw.transpose(1, 2), match)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert raw.grad is not None
     assert torch.isfinite(raw.grad).all()
 
 
@@ -64,7 +65,9 @@ def test_gradient_pulls_positives_and_pushes_near_negatives() -> None:
     one = torch.tensor([[[1.0, 0.0]]], requires_grad=True)
     two = torch.tensor([[[0.8, 0.6]]])
     for match, sign in ((1.0, -1), (0.0, 1)):
-        hinge_loss(one, two, torch.full((1, 1, 1), match)).backward()
+        loss = hinge_loss(one, two, torch.full((1, 1, 1), match))
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert one.grad is not None
         # a step against the gradient turns towards the positive, away from the negative
         assert math.copysign(1, float(one.grad[0, 0, 1])) == sign
         one.grad = None

@@ -30,6 +30,6 @@ def test_fewer_cells_than_k_give_all_cells() -> None:
 
 def test_the_gradient_reaches_the_sampled_pixels_only() -> None:
     logits = _map().requires_grad_()
-    sample_landmarks(logits, 2)[1].sum().backward()
+    sample_landmarks(logits, 2)[1].sum().backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert logits.grad.nonzero()[:, 1:].tolist() == [[2, 3], [9, 20]]
