@@ -1,6 +1,6 @@
 """TRE and verdict when landmarks are spoilt: `python -m benchmarks.corruption`.
 
-Wrong pairs are put among the network's before any rejection of our own, in each matching pass:
+Wrong pairs are put among the network's before anything is held back or rejected, in each pass:
 a share of them replaced by random places within 40 mm, or neighbouring ones moved by 15 mm
 together, so many that 50 of the 2,500 that elastix is given would be among them. Beside them pairs
 of images that show no common anatomy.
@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -19,15 +20,14 @@ from benchmarks.common import data_folder, markdown
 from benchmarks.followups import truth
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.evaluation.metrics import summarise
-from landmark_dir.geometry import distances_mm
+from landmark_dir.evaluation.verdict import residual_mm
 from landmark_dir.io.volumes import read_volume
-from landmark_dir.matching.outliers import OutlierOptions, reject_outliers
+from landmark_dir.matching import volumes
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
-from landmark_dir.registration import landmarks
-from landmark_dir.registration.apply import warp_points
 from landmark_dir.registration.inputs import Volume
-from landmark_dir.registration.pipeline import Result, register
+from landmark_dir.registration.pipeline import register
+from landmark_dir.registration.result import Result
 from training.followups.pair import make_follow_up
 
 CASES = (("crlm-1004", "small", 2), ("sts-044", "large", 6))  # volume, motion, seed
@@ -70,19 +70,23 @@ SPOILT: dict[str, Spoil] = {
 
 def spoilt_run(fixed: Volume, moving: Volume, spoil: Spoil, options: RegisterOptions) -> Result:
     """Register with spoilt landmarks; the run folder is gone afterwards."""
+    match_volumes = volumes.match_volumes
 
-    def reject(pairs: PointPairs, how: OutlierOptions) -> PointPairs:
-        return reject_outliers(spoil(pairs), how)
+    def match(*images: Any, **how: Any) -> PointPairs:
+        return spoil(match_volumes(*images, **how))
 
-    with patch.object(landmarks, "reject_outliers", reject):
-        return register(fixed, moving, Path(tempfile.mkdtemp()) / "run", options)
+    with (
+        patch.object(volumes, "match_volumes", match),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        return register(fixed, moving, Path(scratch) / "run", options)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    options = RegisterOptions(threads=parser.parse_args(arguments).threads)
+    options = RegisterOptions.of(threads=parser.parse_args(arguments).threads)
     folder = data_folder() / "ct" / "validation"
     rows: list[list[object]] = []
     for name, motion, seed in CASES:
@@ -90,8 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         judges = truth(pair, 4000, 1000 + seed)
         for what, spoil in SPOILT.items():
             result = spoilt_run(pair.fixed, pair.moving, spoil, options)
-            mapped = warp_points(result.folder, judges.fixed)
-            error = summarise(distances_mm(mapped, judges.moving))
+            error = summarise(residual_mm(result.chain, judges))
             rows.append(
                 [
                     f"{name}, {motion}",
@@ -108,16 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def strangers(folder: Path, options: RegisterOptions) -> str:
     """What is said of two patients, and of a pair cut so that nothing is seen in both."""
-    volumes = [read_volume(folder / f"{name}.nii.gz") for name in ("sts-044", "lidc-0001")]
+    patients = [read_volume(folder / f"{name}.nii.gz") for name in ("sts-044", "lidc-0001")]
     whole = read_volume(folder / "covidctmd-normal002.nii.gz")
     depth = whole.GetSize()[2]
     halves = whole[:, :, : depth // 2 - 5], whole[:, :, depth // 2 + 5 :]
-    pairs = {"two patients, thigh and chest": volumes, "two halves of one chest": halves}
+    pairs = {"two patients, thigh and chest": patients, "two halves of one chest": halves}
     rows: list[list[object]] = []
     for name, (fixed, moving) in pairs.items():
         try:
             out = Path(tempfile.mkdtemp()) / "run"
-            result = register(fixed, moving, out, replace(options, align="centers"))
+            result = register(fixed, moving, out, options.but(align="centers"))
             rows.append([name, result.verdict.verdict, "; ".join(result.verdict.reasons)])
         except LandmarkDirError as error:
             rows.append([name, "refused", str(error)])

@@ -6,26 +6,25 @@ starts of the b-spline stage, numbers from the affine map.
 """
 
 import argparse
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.common import data_folder, markdown
+from benchmarks.common import data_folder, markdown, session
 from benchmarks.followups import truth
 from benchmarks.lung import DOUBTFUL
-from landmark_dir.geometry import distances_mm
+from landmark_dir.evaluation.verdict import residual_mm
 from landmark_dir.io.point_files import read_pairs
 from landmark_dir.io.volumes import read_volume
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
-from landmark_dir.registration.inputs import Volume, load_inputs
-from landmark_dir.registration.landmarks import landmarks_for, settled
-from landmark_dir.registration.session import Stage, bspline_stage, pre_aligned
+from landmark_dir.registration.inputs import load_inputs
+from landmark_dir.registration.landmarks import landmarks_for, projected
+from landmark_dir.registration.session import Session, bspline_stage
+from landmark_dir.transforms.chain import read_transform
 from training.followups.pair import make_follow_up
 
 SIMULATED = (("crlm-1004", "small", 52), ("sts-044", "large", 56))  # volume, motion, seed
@@ -36,36 +35,24 @@ WEIGHT, NUMBER = 0.1, 2500  # held while the other varies; one of NUMBERS
 LAID, AFFINE = "from the landmarks", "from the affine map"  # where the stage starts
 
 
-@contextmanager
-def stage(fixed: Volume, moving: Volume, options: RegisterOptions) -> Iterator[Stage]:
-    """A pair after its affine stage."""
-    inputs = load_inputs(fixed, moving, None, None, options)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        pre_aligned(inputs, Path(scratch), options, lambda text: None) as ready,
-    ):
-        yield ready
-
-
 def tre(
-    ready: Stage,
+    ready: Session,
     judges: PointPairs,
     guides: PointPairs,
     weights: Sequence[float] = (WEIGHT,),
     start: Path | None = None,
 ) -> float:
     """Mean TRE, mm, of one b-spline stage."""
-    options = replace(ready.options, landmark_weight=tuple(weights))
-    transform = bspline_stage(replace(ready, options=options), guides, start)
-    mapped = ready.backend.map_points(transform, judges.fixed)
-    return float(distances_mm(mapped, judges.moving).mean())
+    weighed = replace(ready, options=ready.options.but(landmark_weight=tuple(weights)))
+    transform = read_transform(bspline_stage(weighed, guides, start))
+    return float(residual_mm(transform, judges).mean())
 
 
-def column(ready: Stage, judges: PointPairs) -> dict[str, float]:
+def column(ready: Session, judges: PointPairs) -> dict[str, float]:
     """Mean TRE at each setting."""
-    landmarks = landmarks_for(ready, None)
+    landmarks = landmarks_for(ready)
     assert landmarks.motion is not None
-    many = {n: settled(landmarks.all, landmarks.motion, n) for n in NUMBERS}
+    many = {n: projected(landmarks.measured, landmarks.motion, n) for n in NUMBERS}
     found = {"none": tre(ready, judges, PointPairs.empty())}
     for name, start in ((LAID, landmarks.motion), (AFFINE, None)):
         for weight in CONSTANT:
@@ -105,18 +92,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="picture to write, .png")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(arguments)
-    options = RegisterOptions(threads=args.threads)
+    options = RegisterOptions.of(threads=args.threads)
     columns = {}
     for name, motion, seed in SIMULATED:
         volume = read_volume(data_folder() / "ct" / "validation" / f"{name}.nii.gz")
         pair = make_follow_up(volume, motion, seed)
-        with stage(pair.fixed, pair.moving, options) as ready:
+        with session(load_inputs(pair.fixed, pair.moving, options), options) as ready:
             columns[f"{name}, {motion}"] = column(ready, truth(pair, 4000, 1000 + seed))
     folder = data_folder() / "pairs" / "elastix-lung"
     expert = read_pairs(folder / "expert_fixed.txt", folder / "expert_moving.txt")
     certain = expert.select(np.delete(np.arange(len(expert)), DOUBTFUL))
     images = (folder / "fixed.nii.gz", folder / "moving.nii.gz")
-    with stage(*images, replace(options, align="centers")) as ready:
+    options = options.but(align="centers")
+    with session(load_inputs(*images, options), options) as ready:
         columns["lung (50)"] = column(ready, certain)
     plot(columns, args.out)
     names = next(iter(columns.values()))

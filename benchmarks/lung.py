@@ -6,24 +6,19 @@ the image centres. Expert pair 20 (from 0) is probably mis-annotated: figures wi
 """
 
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import data_folder, markdown
+from benchmarks.common import arm, data_folder, markdown, session
 from landmark_dir.elastix.engines import available
 from landmark_dir.evaluation.metrics import summarise
-from landmark_dir.geometry import distances_mm
+from landmark_dir.evaluation.verdict import residual_mm
 from landmark_dir.io.point_files import read_pairs
 from landmark_dir.io.volumes import read_volume
 from landmark_dir.options import RegisterOptions
-from landmark_dir.points import PointPairs
 from landmark_dir.registration.inputs import load_inputs
-from landmark_dir.registration.landmarks import landmarks_for
-from landmark_dir.registration.pipeline import deform
-from landmark_dir.registration.session import pre_aligned
+from landmark_dir.registration.landmarks import Landmarks, landmarks_for
 
 DOUBTFUL = 20  # row of the expert pairs
 
@@ -43,29 +38,21 @@ def run(engine: str) -> list[list[object]]:
     expert = read_pairs(folder / "expert_fixed.txt", folder / "expert_moving.txt")
     fixed = read_volume(folder / "fixed.nii.gz")
     moving = read_volume(folder / "moving.nii.gz")
-    options = RegisterOptions(align="centers", backend=engine)
+    options = RegisterOptions.of(align="centers", backend=engine)
     rows = []
     started = time.monotonic()
-    inputs = load_inputs(fixed, moving, None, None, options)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        pre_aligned(inputs, Path(scratch), options, lambda text: None) as stage,
-    ):
+    inputs = load_inputs(fixed, moving, options)
+    with session(inputs, options) as opened:
         affine_s = time.monotonic() - started
-
-        def tre(transform: Path) -> np.ndarray:
-            return distances_mm(stage.backend.map_points(transform, expert.fixed), expert.moving)
-
-        rows.append(row(f"{engine}, affine", tre(stage.affine), 0, affine_s))
-        for arm in ("without", "with"):
+        error = residual_mm(opened.affine_chain, expert)
+        rows.append(row(f"{engine}, affine", error, 0, affine_s))
+        for name in ("without", "with"):
             started = time.monotonic()
-            landmarks = landmarks_for(stage, None if arm == "with" else PointPairs.empty())
-            (Path(scratch) / arm).mkdir()
-            result = deform(stage, landmarks, Path(scratch) / arm)
+            landmarks = landmarks_for(opened) if name == "with" else Landmarks.none()
+            result = arm(opened, name, landmarks)
             seconds = affine_s + time.monotonic() - started
-            rows.append(
-                row(f"{engine}, {arm}", tre(result.transform), len(result.landmarks), seconds)
-            )
+            error = residual_mm(result.chain, expert)
+            rows.append(row(f"{engine}, {name}", error, len(result.landmarks), seconds))
     return rows
 
 

@@ -17,7 +17,7 @@ def main() -> None:
     pair = landmark_dir.make_phantom(SMALL)
     fixed, moving = pair.truth_points(500, np.random.default_rng(0))
     truth = landmark_dir.PointPairs(fixed, moving, np.ones(len(fixed)))  # measures, never guides
-    options = landmark_dir.RegisterOptions(max_landmarks=500)
+    options = landmark_dir.RegisterOptions.of(max_landmarks=500)
     comparison = compare(
         pair.fixed, pair.moving, "compare_arms", options, expert=truth, overwrite=True
     )

@@ -16,7 +16,7 @@ SMALL = PhantomOptions(size_xyz=(104, 80, 12), spacing_mm=(2.8, 2.8, 6.0))
 
 def main() -> None:
     pair = landmark_dir.make_phantom(SMALL)
-    options = landmark_dir.RegisterOptions(max_landmarks=500)
+    options = landmark_dir.RegisterOptions.of(max_landmarks=500)
     result = landmark_dir.register(
         pair.fixed, pair.moving, "register_pair", options, overwrite=True
     )

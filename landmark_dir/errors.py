@@ -1,13 +1,18 @@
 """What a caller may want to catch.
 
-A wrong argument is a plain `ValueError`; everything that can go wrong with good arguments
-(the file on disk, the engine, the weights, the images themselves) is a `LandmarkDirError`.
-Each message is one sentence: what was expected, what was found, what to do.
+Everything that the public functions refuse is a `LandmarkDirError`: the file on disk, the engine,
+the weights, the images themselves, and an argument or option that cannot be right (`BadArgument`,
+which is a `ValueError`, too). Each message is one sentence: what was expected, what was found, what
+to do.
 """
 
 
 class LandmarkDirError(Exception):
     """Base of all errors this package raises on purpose."""
+
+
+class BadArgument(LandmarkDirError, ValueError):
+    """An argument or option of a wrong type, out of range, or in contradiction to another."""
 
 
 class BadVolume(LandmarkDirError):

@@ -1,30 +1,31 @@
-"""How to register: every choice, checked before anything is read."""
+"""Every choice of a registration: its default, what it may be, and what it means, each said once.
 
+Options are frozen dataclasses, grouped by what they steer, that check themselves when they are
+made. `choice` gives a field its default, its limits and the sentence that explains it; the command
+line, the messages of errors and `help(landmark_dir.RegisterOptions)` are made from these. The names
+of all choices differ, so `RegisterOptions.of` takes them flat, without their group.
+"""
+
+import dataclasses
+import math
+import numbers
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, NamedTuple, TypeVar
 
-from landmark_dir.elastix.engines import INSTALL
-from landmark_dir.elastix.parameters import bundled, resolutions, with_points_metric
-from landmark_dir.matching.outliers import OutlierOptions
+from landmark_dir.errors import BadArgument
+
+Group = TypeVar("Group")
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How the deformable stage runs.
+class Preset(NamedTuple):
+    """How the deformable stage runs."""
 
-    Attributes
-    ----------
-    parameters : str or None
-        File in elastix_params; None: landmarks alone, no elastix.
-    passes : int
-        How often the network matches, each time on what the landmarks so far leave.
-    landmarks : int
-        Most pairs elastix is given.
-    """
-
-    parameters: str | None
-    passes: int = 2
-    landmarks: int = 2500
+    parameters: str | None  # file in elastix_params; None: landmarks alone, no elastix
+    passes: int = 2  # how often the network matches, each time on what the landmarks so far leave
+    landmarks: int = 2500  # most pairs elastix is given
+    resolutions: int = 3  # of the file
 
 
 PRESETS = {
@@ -34,135 +35,404 @@ PRESETS = {
     "lung": Preset("bspline_lung"),
     "points-only": Preset(None),
 }
-CHOICES = {  # option -> what it may be
-    "backend": ("auto", *INSTALL),
-    "align": ("world", "centers"),
-    "preset": tuple(PRESETS),
-    "start": ("landmarks", "affine"),
-    "on_few_landmarks": ("fail", "register-without"),
-    "device": ("auto", "cpu", "cuda"),
+ENGINES = ("itkelastix", "simpleelastix", "executable")  # in the order in which `auto` tries them
+
+
+class Choice(NamedTuple):
+    """What a field may be and what it means."""
+
+    kind: type  # bool, int, float, str, or tuple of floats
+    help: str
+    among: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    unset: str = ""  # what None means; empty: None is not allowed
+    on_command_line: bool = True
+
+    def fault(self, value: Any) -> str | None:
+        """What was expected instead of a value; None if the value is allowed."""
+        if value is None and self.unset:
+            return None
+        if self.among:
+            return None if value in self.among else f"one of {', '.join(self.among)}"
+        parts = value if self.kind is tuple and isinstance(value, tuple) else (value,)
+        if not parts or not all(_is_a(part, self.kind) for part in parts):
+            return EXPECTED[self.kind]
+        if self.low is None:
+            return None
+        high = math.inf if self.high is None else self.high
+        if all(self.low <= part <= high and math.isfinite(part) for part in parts):
+            return None
+        return f"{self.low} or more" if self.high is None else f"{self.low} to {self.high}"
+
+
+EXPECTED = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a name or a file",
+    tuple: "a tuple of one or more numbers",
 }
-RANGES = {  # option -> least and most
-    "min_landmarks": (1, 100_000),
-    "max_landmarks": (1, 100_000),
-    "passes": (1, 10),
-    "hold_back": (0, 0.5),
-    "threads": (1, 1024),
-    "seed": (1, 2**31 - 1),
-    "search_mm": (0, 1000),
-    "min_score": (0, 1),
+TYPES: dict[type, type | tuple[type, ...]] = {
+    int: numbers.Integral,
+    float: numbers.Real,
+    str: (str, os.PathLike),
+    tuple: numbers.Real,
 }
 
 
-@dataclass(frozen=True)
-class RegisterOptions:
-    """How to register.
+def _is_a(value: Any, kind: type) -> bool:
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, TYPES[kind])
 
-    Attributes
+
+def choice(default: Any, kind: type, help: str, **limits: Any) -> Any:  # noqa: A002
+    """A field of options: its default, its kind, and the sentence that explains it.
+
+    Parameters
     ----------
-    landmarks : bool
-        Find landmarks and let them guide the b-spline stage.
-    affine : bool
-        Affine stage first.
-    align : 'world' or 'centers'
-        Where to start: from the world coordinates as they are, or from the image centres.
-    preset : str
-        Parameter file of the b-spline stage.
-    start : 'landmarks' or 'affine'
-        Where the b-spline stage starts if the network found landmarks: from the smooth motion they
-        say, at its finest level; or from the affine map, at its coarsest, as without landmarks.
-    landmark_weight : tuple of float
-        Metric weight of the points: one for all resolutions, or one for each. A start from
-        landmarks leaves the last of them.
-    bending_energy : float
-        Weight of the bending energy penalty of the b-spline; 0 leaves it out.
-    max_landmarks : int, optional
-        Most pairs elastix is given; None: as the preset says.
-    min_landmarks : int
-        Least pairs to be worth it.
-    passes : int, optional
-        How often the network matches; None: as the preset says.
-    hold_back : float
-        Share of the network's pairs, 0..0.5, that only the verdict sees; at most 500 pairs.
-    robust : bool
-        Register without landmarks, too, and keep what fits the held-back landmarks better.
-    on_few_landmarks : 'fail' or 'register-without'
-    backend : 'auto', 'itkelastix', 'simpleelastix' or 'executable'
-    weights : str
-        Shipped name (`default`, `paper`) or file.
-    device : 'auto', 'cpu' or 'cuda'
-    threads : int, optional
-        CPU threads of network and engine; None: all.
-    seed : int
-        elastix `RandomSeed`.
-    search_mm : float
-        Through-plane reach, mm: around where the far search leads; with `paper`, around the slice.
-    min_score : float
-        Least score of a pair, 0..1: its probability to be within 2 mm; with `paper`, the network's
-        own matching probability.
+    among : tuple of str
+        All that it may be.
+    low, high : float
+        Least and largest value.
+    unset : str
+        What None stands for, if it is allowed.
+    on_command_line : bool
+        Whether the commands have it.
     """
+    return field(default=default, metadata={"choice": Choice(kind, help, **limits)})
 
-    landmarks: bool = True
-    affine: bool = True
-    align: Literal["world", "centers"] = "world"
-    preset: str = "default"
-    start: Literal["landmarks", "affine"] = "landmarks"
-    landmark_weight: tuple[float, ...] = (0.1,)
-    bending_energy: float = 0.0
-    max_landmarks: int | None = None
-    min_landmarks: int = 30
-    passes: int | None = None
-    hold_back: float = 0.1
-    robust: bool = False
-    on_few_landmarks: Literal["fail", "register-without"] = "fail"
-    backend: str = "auto"
-    weights: str = "default"
-    device: str = "auto"
-    threads: int | None = None
-    seed: int = 121212
-    search_mm: float = 10.0
-    min_score: float = 0.5
-    outliers: OutlierOptions = field(default_factory=OutlierOptions)
+
+def choices(group: Any) -> Iterator[tuple[str, Any, Choice]]:
+    """Name, default and `Choice` of each field of a group of options, and of groups within it."""
+    for one in dataclasses.fields(group):
+        if "choice" in one.metadata:
+            yield one.name, one.default, one.metadata["choice"]
+        else:
+            yield from choices(one.default_factory)  # a group
+
+
+def documented(group: type[Group]) -> type[Group]:
+    """Append what each choice means to the docstring of a group."""
+    lines = [group.__doc__ or "", "", "    Attributes", "    ----------"]
+    for one in dataclasses.fields(group):  # type: ignore[arg-type]
+        if "choice" in one.metadata:
+            said: Choice = one.metadata["choice"]
+            text = f"{said.help} None: {said.unset}." if said.unset else said.help
+            lines += [f"    {one.name} : {said.kind.__name__}", f"        {text}"]
+        else:
+            lines += [f"    {one.name} : {one.default_factory.__name__}"]  # type: ignore[union-attr]
+    group.__doc__ = "\n".join([*lines, "    "])
+    return group
+
+
+def _check(options: Any) -> None:
+    """Refuse a field that is not what its choice allows.
+
+    Raises
+    ------
+    BadArgument
+        With the name of the field, what was expected and what was found.
+    """
+    for one in dataclasses.fields(options):
+        value = getattr(options, one.name)
+        if "choice" in one.metadata:
+            expected = one.metadata["choice"].fault(value)
+        else:
+            group: Any = one.default_factory
+            expected = None if isinstance(value, group) else f"{group.__name__}(...)"
+        if expected is not None:
+            found = value if isinstance(value, int | float) else repr(value)
+            raise BadArgument(f"{one.name}: expected {expected}, found {found}")
+
+
+class Checked:
+    """Options that check themselves."""
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                found = getattr(self, name)
-                raise ValueError(f"{name}: expected one of {', '.join(allowed)}, found {found!r}")
-        for name, (low, high) in RANGES.items():
-            found = getattr(self, name)
-            if found is not None and not low <= found <= high:
-                raise ValueError(f"{name}: expected {low} to {high}, found {found}")
-        if self.most_landmarks() < self.min_landmarks:
-            raise ValueError(
-                f"max_landmarks: expected at least min_landmarks ({self.min_landmarks}), "
-                f"found {self.max_landmarks}"
-            )
-        if self.robust and not (self.landmarks and self.hold_back):
-            raise ValueError("robust: needs landmarks, and some of them held back")
-        self._check_elastix()
+        _check(self)
 
-    def _check_elastix(self) -> None:
-        parameters = PRESETS[self.preset].parameters
-        if parameters is not None:
-            with_points_metric(bundled(parameters), self.metric_weights())  # it checks them
-        elif not self.landmarks or self.robust:
-            raise ValueError(f"preset {self.preset}: is landmarks alone, and cannot do without")
+
+@documented
+@dataclass(frozen=True)
+class OutlierOptions(Checked):
+    """When a pair contradicts its neighbours; see `matching.outliers`."""
+
+    neighbours: int = choice(
+        24,
+        int,
+        "Nearest pairs, by fixed point, that a pair is compared with.",
+        low=5,
+        high=1000,
+        on_command_line=False,
+    )
+    coarse_mm: float = choice(
+        15.0,
+        float,
+        "Largest distance from the neighbours' median displacement, mm.",
+        low=0,
+        on_command_line=False,
+    )
+    factor: float = choice(
+        4.0,
+        float,
+        "Largest residual from the neighbours' affine motion, in medians.",
+        low=0,
+        on_command_line=False,
+    )
+    floor_mm: float = choice(
+        4.0, float, "Residuals below this are never outliers, mm.", low=0, on_command_line=False
+    )
+    rounds: int = choice(
+        8, int, "Most repetitions of the affine test.", low=0, high=100, on_command_line=False
+    )
+    links: int = choice(
+        8,
+        int,
+        "Nearest pairs that a pair may be linked with.",
+        low=1,
+        high=1000,
+        on_command_line=False,
+    )
+    strain: float = choice(
+        0.5,
+        float,
+        "Largest change of displacement within tissue, mm per mm of distance.",
+        low=0,
+        on_command_line=False,
+    )
+    part_share: float = choice(
+        0.05,
+        float,
+        "Least share of all pairs in a linked part that is kept.",
+        low=0,
+        high=1,
+        on_command_line=False,
+    )
+
+
+@documented
+@dataclass(frozen=True)
+class MatchingOptions(Checked):
+    """How landmarks are picked and matched."""
+
+    min_score: float = choice(
+        0.5,
+        float,
+        "Least score of a pair, 0 to 1: the probability that it is within 2 mm of the truth "
+        "(with --weights paper: that network's own matching probability).",
+        low=0,
+        high=1,
+    )
+    search_mm: float = choice(
+        10.0,
+        float,
+        "How far to search through-plane, mm, around the place where a coarse search leads "
+        "(with --weights paper: around the fixed slice).",
+        low=0,
+        high=1000,
+    )
+    landmark_threshold: float | None = choice(
+        None,
+        float,
+        "Least landmark probability ([paper] sec. 2.6) or matchability, 0 to 1.",
+        low=0,
+        high=1,
+        unset="the network's own",
+        on_command_line=False,
+    )
+
+
+@documented
+@dataclass(frozen=True)
+class NetworkOptions(Checked):
+    """Which network finds landmarks, and how often it looks."""
+
+    weights: str = choice(
+        "default", str, "Network: the name of shipped weights (default, paper), or a weights file."
+    )
+    passes: int | None = choice(
+        None,
+        int,
+        "How often the network matches, each time on what the landmarks so far leave.",
+        low=1,
+        high=10,
+        unset="as the preset says",
+    )
+
+
+@documented
+@dataclass(frozen=True)
+class GuideOptions(Checked):
+    """Which landmarks guide the b-spline stage, and how strongly."""
+
+    max_landmarks: int | None = choice(
+        None,
+        int,
+        "Most pairs of points that elastix is given.",
+        low=1,
+        high=100_000,
+        unset="as the preset says",
+    )
+    min_landmarks: int = choice(
+        30, int, "Least pairs of points that may guide.", low=1, high=100_000
+    )
+    on_few_landmarks: str = choice(
+        "fail",
+        str,
+        "What to do when fewer landmarks are found.",
+        among=("fail", "register-without"),
+    )
+    hold_back: float = choice(
+        0.1,
+        float,
+        "Share of the matched places, 0 to 0.5 and at most 500, that nothing but the verdict uses.",
+        low=0,
+        high=0.5,
+    )
+    landmark_weight: tuple[float, ...] = choice(
+        (0.1,),
+        tuple,
+        "Metric weight of the points: one number for all resolutions, or one for each.",
+        low=0,
+    )
+    start: str = choice(
+        "landmarks",
+        str,
+        "Where the b-spline stage starts: from the dense motion of the network's landmarks, at its "
+        "finest level; or from the affine map at its coarsest, as without landmarks.",
+        among=("landmarks", "affine"),
+    )
+
+
+@documented
+@dataclass(frozen=True)
+class DeformableOptions(Checked):
+    """The b-spline stage."""
+
+    preset: str = choice("default", str, "Settings of the deformable stage.", among=tuple(PRESETS))
+    bending_energy: float = choice(
+        0.0, float, "Weight of the bending energy penalty; 0 leaves it out.", low=0
+    )
+
+
+@documented
+@dataclass(frozen=True)
+class ComputeOptions(Checked):
+    """What computes, and on how many threads."""
+
+    backend: str = choice(
+        "auto",
+        str,
+        "Registration engine; auto takes the first installed.",
+        among=("auto", *ENGINES),
+    )
+    device: str = choice("auto", str, "Where the network runs.", among=("auto", "cpu", "cuda"))
+    threads: int | None = choice(
+        None, int, "CPU threads of network and engine.", low=1, high=1024, unset="all"
+    )
+    seed: int = choice(121212, int, "Seed of elastix's random samples.", low=1, high=2**31 - 1)
+
+
+@documented
+@dataclass(frozen=True)
+class RegisterOptions(Checked):
+    """How to register.
+
+    `RegisterOptions.of(threads=2, preset="fast")` takes all choices flat, and `but` changes some.
+    """
+
+    landmarks: bool = choice(True, bool, "Find landmarks and let them guide the b-spline stage.")
+    affine: bool = choice(True, bool, "Run an affine stage first.")
+    align: str = choice(
+        "world",
+        str,
+        "Where to start: from the world coordinates of both headers, or from the image centres.",
+        among=("world", "centers"),
+    )
+    matching: MatchingOptions = field(default_factory=MatchingOptions)
+    outliers: OutlierOptions = field(default_factory=OutlierOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    guides: GuideOptions = field(default_factory=GuideOptions)
+    deformable: DeformableOptions = field(default_factory=DeformableOptions)
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most_landmarks() < self.guides.min_landmarks:
+            raise BadArgument(
+                f"max_landmarks: expected at least min_landmarks ({self.guides.min_landmarks}), "
+                f"found {self.most_landmarks()}"
+            )
+        preset, given = self.preset(), len(self.guides.landmark_weight)
+        if preset.parameters is None and not self.landmarks:
+            raise BadArgument(
+                f"preset {self.deformable.preset}: is made of landmarks alone; leave landmarks on"
+            )
+        if preset.parameters is not None and given not in (1, preset.resolutions):
+            raise BadArgument(
+                f"landmark_weight: expected one number, or one for each of {preset.resolutions} "
+                f"resolutions, found {given}"
+            )
+
+    @classmethod
+    def of(cls, **changes: Any) -> "RegisterOptions":
+        """Options from flat names: `RegisterOptions.of(threads=2, max_landmarks=500)`.
+
+        Raises
+        ------
+        BadArgument
+            If a name is unknown, or a value is not allowed.
+        """
+        return cls().but(**changes)
+
+    def but(self, **changes: Any) -> "RegisterOptions":
+        """The same options with some choices changed, by their flat names.
+
+        Raises
+        ------
+        BadArgument
+            As `of`.
+        """
+        own = {one.name for one in dataclasses.fields(self)}
+        changed = {name: changes.pop(name) for name in own & set(changes)}
+        for one in dataclasses.fields(self):
+            group = changed.get(one.name, getattr(self, one.name))
+            inner = {n for n, *_ in choices(group)} if dataclasses.is_dataclass(group) else set()
+            if mine := inner & set(changes):
+                parts = {name: changes.pop(name) for name in mine}
+                changed[one.name] = dataclasses.replace(group, **parts)
+        if changes:
+            known = ", ".join(name for name, _, said in choices(self) if said.on_command_line)
+            raise BadArgument(f"{next(iter(changes))}: unknown option; expected some of {known}")
+        return dataclasses.replace(self, **changed)
+
+    def flat(self) -> dict[str, Any]:
+        """Every choice by its name, without its group, as in `run.json`."""
+        found: dict[str, Any] = {}
+        for group in (self, *(getattr(self, one.name) for one in dataclasses.fields(self))):
+            if dataclasses.is_dataclass(group):
+                names = [f.name for f in dataclasses.fields(group) if "choice" in f.metadata]
+                found |= {name: getattr(group, name) for name in names}
+        return found | {"weights": str(self.network.weights)}
+
+    def preset(self) -> Preset:
+        """What the chosen preset stands for."""
+        return PRESETS[self.deformable.preset]
 
     def most_landmarks(self) -> int:
         """Most pairs elastix is given."""
-        return self.max_landmarks or PRESETS[self.preset].landmarks
+        return self.guides.max_landmarks or self.preset().landmarks
 
     def match_passes(self) -> int:
         """How often the network matches."""
-        return self.passes or PRESETS[self.preset].passes
+        return self.network.passes or self.preset().passes
 
     def metric_weights(self) -> tuple[float, ...]:
         """Metric weight of the points at each resolution."""
-        parameters = PRESETS[self.preset].parameters
-        if len(self.landmark_weight) != 1 or parameters is None:
-            return self.landmark_weight
-        return self.landmark_weight * resolutions(bundled(parameters))
+        weights = self.guides.landmark_weight
+        return weights * self.preset().resolutions if len(weights) == 1 else weights
 
 
 DEFAULTS = RegisterOptions()

@@ -6,13 +6,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmark_dir.errors import BadPoints
+from landmark_dir.errors import BadArgument, BadPoints
 from landmark_dir.geometry import Points, as_points, index_to_physical, inside
 
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PointPairs:
     """Corresponding points: row i of `fixed` is the same spot of the body as row i of `moving`.
 
@@ -21,32 +21,37 @@ class PointPairs:
     fixed, moving : ndarray, shape (N, 3), float64
         LPS mm, each in the space of its own image; N may be 0.
     score : ndarray, shape (N,), float64
-        Trust in each pair, 0..1.
+        Trust in each pair, 0..1; 1 if it is not given.
 
     Raises
     ------
-    ValueError
-        If the lengths differ, a coordinate is not finite, or a score is outside 0..1.
+    BadArgument
+        If a shape is not as expected, the lengths differ, a coordinate is not finite, or a score is
+        outside 0..1.
     """
 
     fixed: Points
     moving: Points
-    score: NDArray[np.float64]
+    score: NDArray[np.float64] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fixed", as_points(self.fixed))
-        object.__setattr__(self, "moving", as_points(self.moving))
-        object.__setattr__(self, "score", np.asarray(self.score, dtype=np.float64))
+        for side in ("fixed", "moving"):
+            object.__setattr__(self, side, _checked_points(getattr(self, side), side))
+        score = np.ones(len(self.fixed)) if self.score is None else self.score
+        object.__setattr__(self, "score", np.asarray(score, dtype=np.float64))
         counts = len(self.fixed), len(self.moving)
         if counts[0] != counts[1] or self.score.shape != counts[:1]:
-            raise ValueError(
+            raise BadArgument(
                 f"{counts[0]} fixed points, {counts[1]} moving points and scores of shape"
                 f" {self.score.shape}; expected one of each per pair"
             )
-        if not (np.isfinite(self.fixed).all() and np.isfinite(self.moving).all()):
-            raise ValueError("points with NaN or infinite coordinates; drop those pairs first")
         if not ((self.score >= 0) & (self.score <= 1)).all():
-            raise ValueError("scores outside 0..1")
+            raise BadArgument("score: expected numbers of 0 to 1, found some outside")
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "<PointPairs: none>"
+        return f"<PointPairs: {len(self)}, score {self.score.min():.2f} to {self.score.max():.2f}>"
 
     @classmethod
     def empty(cls) -> "PointPairs":
@@ -59,6 +64,16 @@ class PointPairs:
     def select(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "PointPairs":
         """Return the pairs that a mask [N] or an array of row numbers chooses."""
         return PointPairs(self.fixed[rows], self.moving[rows], self.score[rows])
+
+
+def _checked_points(values: object, side: str) -> Points:
+    try:
+        points = as_points(values)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise BadArgument(f"{side}: {error}") from error
+    if not np.isfinite(points).all():
+        raise BadArgument(f"{side}: NaN or infinite coordinates; drop those pairs first")
+    return points
 
 
 def check_inside(pairs: PointPairs, fixed_image: sitk.Image, moving_image: sitk.Image) -> None:

@@ -1,20 +1,18 @@
 """Shared fixtures: small volumes in a geometry that proves something."""
 
-import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from small_pairs import Case, make_case
 
 from landmark_dir.elastix.parameters import ParameterMap
-from landmark_dir.io.point_files import write_elastix_points
-from landmark_dir.phantom.scanner import Phantom, PhantomOptions, make_phantom
-from landmark_dir.points import PointPairs
+from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
 from landmark_dir.registration import session
 
 OBLIQUE = (0.9, -0.3, 0.316, 0.338, 0.938, -0.072, -0.275, 0.172, 0.946)  # orthonormalised below
@@ -63,35 +61,6 @@ def heard_signals() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
 
 
-@dataclass(frozen=True)
-class Case:
-    """A small follow-up pair: in memory, as files, and with its truth."""
-
-    phantom: Phantom
-    guides: PointPairs  # may guide a registration
-    judges: PointPairs  # never do
-
-    def write(self, folder: Path) -> Path:
-        """`fixed.nii.gz`, `moving.nii.gz` and both sets of points as `guides_fixed.txt`, ..."""
-        folder.mkdir(exist_ok=True)
-        for side in ("fixed", "moving"):
-            sitk.WriteImage(getattr(self.phantom, side), str(folder / f"{side}.nii.gz"))
-            for name in ("guides", "judges"):
-                points = getattr(getattr(self, name), side)
-                write_elastix_points(points, folder / f"{name}_{side}.txt")
-        return folder
-
-
-def make_case(**options: object) -> Case:
-    """48 x 40 x 36 voxels of 6 mm, oblique and off-origin, unless said; made in a second."""
-    small: dict[str, object] = {"size_xyz": (48, 40, 36), "spacing_mm": (6.0, 6.0, 6.0)}
-    phantom = make_phantom(PhantomOptions(**{**small, **options}))  # type: ignore[arg-type]
-    fixed, moving = phantom.truth_points(1200, np.random.default_rng(0))
-    truth = PointPairs(fixed, moving, np.ones(len(fixed)))
-    rows = np.arange(len(truth))
-    return Case(phantom, truth.select(rows[200:]), truth.select(rows[:200]))
-
-
 @pytest.fixture(scope="session")
 def case() -> Case:
     """The default small pair: rotated, off-origin, the moving image on a grid of its own."""
@@ -120,7 +89,14 @@ def few_iterations() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with real CT, or skip."""
-    folder = Path(os.environ.get("LANDMARK_DIR_DATA", "../shared/data"))
-    if not (folder / "ct").is_dir():
-        pytest.skip(f"no CT data at {folder}; set LANDMARK_DIR_DATA")
-    return folder.resolve()
+    folder = needs.data_folder()
+    if folder is None:
+        needs.missing.add("data")
+        pytest.skip(f"no real CT here; set {needs.DATA}")
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name in one line what was not tried, and how to get it."""
+    if said := needs.summary():
+        terminalreporter.write_line(said)

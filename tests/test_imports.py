@@ -55,7 +55,7 @@ def test_the_table_names_every_room() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=_name)
 def test_imports_go_down(file: Path) -> None:
-    """Only to a lower layer, or inside one's own package; `landmark_dir` itself is the front door."""
+    """Only to a lower layer, or inside one's own package."""
     room = _room(_name(file))
     used = {_room(name) for name in _imports(file) if name.startswith("landmark_dir.")}
     if room in ("", "__main__"):

@@ -72,5 +72,5 @@ def test_the_installed_command_finds_its_engine(installed: Path, tmp_path: Path)
 
 @pytest.mark.engine
 def test_the_installed_engine_loads(installed: Path, tmp_path: Path) -> None:
-    code = "from landmark_dir.elastix.engines import find_backend; print(find_backend().version())"
+    code = "from landmark_dir.elastix.engines import find_engine; print(find_engine().version())"
     assert call(installed / "bin" / "python", "-c", code, cwd=tmp_path).strip()

@@ -126,7 +126,7 @@ def evaluate(
             for one in weights:
                 started = time.monotonic()
                 found = find_landmarks(
-                    pair.fixed, pair.moving, RegisterOptions(weights=one, threads=threads)
+                    pair.fixed, pair.moving, RegisterOptions.of(weights=one, threads=threads)
                 )
                 seconds = time.monotonic() - started
                 cases.append(judge(weights_name(one), name, pair, found, seconds))

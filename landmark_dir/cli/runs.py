@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 import SimpleITK as sitk
 
-from landmark_dir.cli.shared import BACKEND, PATH, errors_as_sentences
+from landmark_dir.cli.options import PATH
+from landmark_dir.cli.shared import errors_as_sentences
 from landmark_dir.registration import apply
 
 
@@ -14,11 +15,10 @@ from landmark_dir.registration import apply
 @click.argument("image", type=PATH)
 @click.option("-o", "--out", required=True, type=PATH, help="Image file to write.")
 @click.option("--labels", is_flag=True, help="IMAGE is a label map: nearest neighbour.")
-@BACKEND
-def warp(run: Path, image: Path, out: Path, labels: bool, backend: str) -> None:
+def warp(run: Path, image: Path, out: Path, labels: bool) -> None:
     """Warp IMAGE, on the moving side, onto the fixed grid of RUN."""
     with errors_as_sentences():
-        apply.warp(run, image, out, labels=labels, backend=backend)
+        apply.warp(run, image, out, labels=labels)
     click.echo(str(out))
 
 
@@ -27,14 +27,13 @@ def warp(run: Path, image: Path, out: Path, labels: bool, backend: str) -> None:
 @click.argument("points", type=PATH)
 @click.option("-o", "--out", required=True, type=PATH, help="Point file to write.")
 @click.option("--inverse", is_flag=True, help="Map moving points to fixed space instead.")
-@BACKEND
-def warp_points(run: Path, points: Path, out: Path, inverse: bool, backend: str) -> None:
+def warp_points(run: Path, points: Path, out: Path, inverse: bool) -> None:
     """Map POINTS in fixed space (mm) to moving space.
 
-    Point files: elastix (.txt, LPS) or 3D Slicer markups (.mrk.json).
+    Point files: 3D Slicer's (.mrk.json, .fcsv), whose labels are kept, or elastix's (.txt, LPS).
     """
     with errors_as_sentences():
-        count = len(apply.warp_points(run, points, out, inverse=inverse, backend=backend))
+        count = len(apply.warp_points(run, points, out, inverse=inverse))
     click.echo(f"{out}: {count} points")
 
 
@@ -64,7 +63,7 @@ def jacobian(run: Path, out: Path) -> None:
 @click.option("-o", "--out", required=True, type=PATH, help="Vector image to write.")
 @click.option("--like", type=PATH, help="Image whose grid to take; the run's moving image if none.")
 def inverse(run: Path, out: Path, like: Path | None) -> None:
-    """Write the inverse, moving -> fixed, as a displacement field on the moving grid, mm, LPS."""
+    """Write the inverse (moving to fixed) as a displacement field on the moving grid."""
     with errors_as_sentences():
         found = apply.inverse(run, out, like=like)
     left = found.residual_mm
@@ -76,16 +75,17 @@ def inverse(run: Path, out: Path, like: Path | None) -> None:
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--to", "program", type=click.Choice(["itk", "slicer"]), required=True)
 @click.option("-o", "--out", required=True, type=PATH, help="Transform file: .h5 or .tfm")
-def export(run: Path, program: str, out: Path) -> None:
-    """Write the transform for SimpleITK / ITK or 3D Slicer, checked against transformix."""
+def export(run: Path, out: Path) -> None:
+    """Write the transform for SimpleITK, ITK and 3D Slicer, checked against transformix."""
     with errors_as_sentences():
         worst = apply.export(run, out)
-    use = "sitk.ReadTransform, then sitk.Resample(moving, fixed, transform)"
-    if program == "slicer":
-        use = "load it as a transform and put it on the moving volume"
-    click.echo(f"{out}: within {worst:.1e} mm of transformix; {use}")
+        call = apply.resample_call(run, out)
+    click.echo(
+        f"{out}: within {worst:.1e} mm of transformix\n"
+        f"SimpleITK: {call}\n"
+        "3D Slicer: load it as a transform and put it on the moving volume"
+    )
 
 
 COMMANDS = (warp, warp_points, field, jacobian, inverse, export)

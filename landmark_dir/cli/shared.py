@@ -1,65 +1,90 @@
-"""What the commands share: progress, errors as sentences, and options."""
+"""What the commands share: progress, and errors as sentences."""
 
 import logging
 import shutil
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
 
 import click
 
-from landmark_dir.errors import LandmarkDirError
-from landmark_dir.options import RegisterOptions
+from landmark_dir.errors import BadArgument, LandmarkDirError
 
 log = logging.getLogger("landmark_dir")
 
-DEFAULTS = RegisterOptions()
 CLEAR_LINE = "\r\x1b[K"
+REPEAT_S = 15.0  # the longest silence
 INTERRUPTED = 130  # exit code that shells give a program ended by Ctrl-C
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
-PATH = click.Path(path_type=Path)
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Progress(logging.Handler):
-    """Progress on stderr: one line rewritten on a terminal, one line a stage elsewhere.
+class Shown(logging.Handler):
+    """Progress on stderr: one line rewritten on a terminal; elsewhere one line for each stage.
 
-    It also takes the package's warnings, so that both keep to their lines.
+    Where nothing new is to say, the last line is repeated every `REPEAT_S`, with the time that has
+    passed and the time left, so that a log shows that work goes on. It also takes the package's
+    warnings, so that both keep to their lines.
     """
 
     def __init__(self, quiet: bool) -> None:
         super().__init__(logging.WARNING)
         self.quiet = quiet
         self.rewrite = sys.stderr.isatty()
-        self.stage = ""
-        self.started = time.monotonic()
+        self.stage, self.fraction = "", 0.0
+        self.started = self.shown = time.monotonic()
+        self._over = threading.Event()
+        self._lines = threading.Lock()
+        if not quiet:
+            threading.Thread(target=self._repeat, daemon=True).start()
 
-    def __call__(self, text: str) -> None:
-        """Show what is being done, and the seconds since the start."""
-        stage = text.split(":")[0]
-        if self.quiet or (not self.rewrite and stage == self.stage):
+    def __call__(self, stage: str, fraction: float) -> None:
+        """Show what is being done, the share of the whole that is done, and the time left."""
+        new = stage.split(":")[0] != self.stage.split(":")[0]
+        self.stage, self.fraction = stage, max(fraction, self.fraction)
+        if self.rewrite or new:
+            self._show()
+
+    def _repeat(self) -> None:
+        while not self._over.wait(1.0):
+            if self.stage and (self.rewrite or time.monotonic() - self.shown > REPEAT_S - 1.0):
+                self._show()
+
+    def _show(self) -> None:
+        if self.quiet or self._over.is_set():
             return
-        self.stage = stage
-        line = f"{time.monotonic() - self.started:5.0f} s  {text if self.rewrite else stage}"
-        if self.rewrite:
-            width = shutil.get_terminal_size().columns
-            line = f"{CLEAR_LINE}{line[: width - 1]}"  # a line that wraps cannot be rewritten
-        click.echo(line, err=True, nl=not self.rewrite, color=self.rewrite)
+        with self._lines:
+            self.shown = time.monotonic()
+            line = f"{self.shown - self.started:5.0f} s {self.fraction:4.0%}  {self.stage}"
+            line += self._left()
+            if self.rewrite:
+                width = shutil.get_terminal_size().columns
+                line = f"{CLEAR_LINE}{line[: width - 1]}"  # a line that wraps cannot be rewritten
+            click.echo(line, err=True, nl=not self.rewrite, color=self.rewrite)
+
+    def _left(self) -> str:
+        passed = time.monotonic() - self.started
+        if passed < 3 or not 0.03 < self.fraction < 1:
+            return ""
+        left = passed * (1 - self.fraction) / self.fraction
+        return f", about {left:.0f} s left" if left < 100 else f", about {left / 60:.0f} min left"
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a warning on a line of its own."""
-        self.done()
+        self._clear()
         click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
 
     def done(self) -> None:
-        """Leave the line."""
+        """Show nothing more, and leave the line."""
+        self._over.set()
+        self._clear()
+
+    def _clear(self) -> None:
         if self.rewrite and self.stage and not self.quiet:
             click.echo(CLEAR_LINE, err=True, nl=False, color=True)
 
@@ -85,17 +110,19 @@ def _signals_as_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def errors_as_sentences(quiet: bool = False) -> Iterator[Progress]:
+def errors_as_sentences(quiet: bool = False) -> Iterator[Shown]:
     """Turn errors into one sentence: exit code 1, usage errors 2, an interrupt 130."""
-    progress = Progress(quiet)
+    progress = Shown(quiet)
     log.addHandler(progress)
     try:
         with _signals_as_interrupts():
             yield progress
-    except ValueError as error:
+    except BadArgument as error:
         raise click.UsageError(str(error)) from error
     except LandmarkDirError as error:
         raise click.ClickException(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     except (OSError, RuntimeError, MemoryError) as error:  # a full disk or memory, mostly
         raise click.ClickException(_last_line(error)) from error
     except KeyboardInterrupt:
@@ -112,76 +139,7 @@ def _last_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
 
 
-BACKEND = click.option(
-    "--backend",
-    type=click.Choice(["auto", "simpleelastix", "itkelastix", "executable"]),
-    default="auto",
-    show_default=True,
-)
-
-SHARED = [
-    click.option("-o", "--out", required=True, type=PATH, help="Run folder to create."),
-    click.option("--fixed-mask", type=PATH, help="Where fixed voxels count, on FIXED's grid."),
-    click.option("--moving-mask", type=PATH, help="Where moving voxels count, on MOVING's grid."),
-    click.option("--fixed-series", help="Series to read where FIXED is a folder with several."),
-    click.option("--moving-series", help="The same for MOVING."),
-    click.option("--affine/--no-affine", default=DEFAULTS.affine, show_default=True),
-    click.option(
-        "--align",
-        type=click.Choice(["world", "centers"]),
-        default=DEFAULTS.align,
-        show_default=True,
-        help="Start from the world coordinates, or from the image centres.",
-    ),
-    click.option(
-        "--backend",
-        type=click.Choice(["auto", "simpleelastix", "itkelastix", "executable"]),
-        default=DEFAULTS.backend,
-        show_default=True,
-        help="Registration engine.",
-    ),
-    click.option(
-        "--weights",
-        default=DEFAULTS.weights,
-        show_default=True,
-        help="Shipped name (default, paper) or file.",
-    ),
-    click.option(
-        "--search-mm",
-        type=float,
-        default=DEFAULTS.search_mm,
-        show_default=True,
-        help="Through-plane reach, mm, around where a far search leads; paper: around the slice.",
-    ),
-    click.option(
-        "--min-score",
-        type=float,
-        default=DEFAULTS.min_score,
-        show_default=True,
-        help="Least score of a pair: probability to be within 2 mm; of paper, its own.",
-    ),
-    click.option(
-        "--max-landmarks", type=int, help="Most pairs elastix is given; the preset says, if not."
-    ),
-    click.option(
-        "--passes", type=int, help="How often the network matches; the preset says, if not."
-    ),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default=DEFAULTS.device,
-        show_default=True,
-        help="Where the network runs.",
-    ),
-    click.option("--threads", type=int, default=None, help="CPU threads; all by default."),
-    click.option("--seed", type=int, default=DEFAULTS.seed, show_default=True),
-    click.option("--overwrite", is_flag=True, help="Replace an earlier run folder."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress."),
-]
-
-
-def shared_options(command: Command) -> Command:
-    """Options of every command that reads two volumes."""
-    for option in reversed(SHARED):
-        command = option(command)
-    return command
+def show_notes(warnings: list[str]) -> None:
+    """Say at the end what was said on the way."""
+    for warning in warnings:
+        click.echo(f"note: {warning}", err=True)

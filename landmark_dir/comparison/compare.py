@@ -1,6 +1,6 @@
 """The same registration with and without landmarks."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,40 +9,43 @@ import numpy as np
 
 from landmark_dir.comparison.references import (
     AtPoints,
-    Judges,
-    PointFiles,
+    References,
     at_labels,
     at_points,
     described,
-    load_judges,
+    load_references,
     warn_of_single_labels,
 )
 from landmark_dir.comparison.tables import ARMS, STATES, page_tables, pair_table, write_csv
+from landmark_dir.errors import BadArgument
 from landmark_dir.evaluation.metrics import Summary
 from landmark_dir.evaluation.overlap import Overlap
-from landmark_dir.geometry import distances_mm
+from landmark_dir.evaluation.verdict import residual_mm
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import write_elastix_points
 from landmark_dir.io.volumes import write_volume
-from landmark_dir.options import RegisterOptions
+from landmark_dir.options import DEFAULTS, RegisterOptions
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
 from landmark_dir.points import PointPairs
+from landmark_dir.progress import Plan, Progress, silent
 from landmark_dir.registration import run_record
-from landmark_dir.registration.inputs import Inputs, Volume, load_inputs
+from landmark_dir.registration.inputs import Inputs, Points, Volume, as_path, load_inputs
 from landmark_dir.registration.landmarks import Landmarks, landmarks_for, refuse_swapped
-from landmark_dir.registration.pipeline import Result, deform
-from landmark_dir.registration.session import Say, Stage, pre_aligned
+from landmark_dir.registration.pipeline import deform
+from landmark_dir.registration.result import Result
+from landmark_dir.registration.session import Session, expected_stages, open_session
+from landmark_dir.transforms.chain import read_transform
 
 if TYPE_CHECKING:  # Pillow is slow to load
     from landmark_dir.report.page import Arm
 
-DEFAULTS = RegisterOptions()
+MEASURED, MEASURED_S = "comparison", 3.0  # the last stage, and the seconds it may take
 DEMO_POINTS = 2000  # of known truth, never shown to the registration
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both arms of one pair, and what judges them, in four states.
+    """Both arms of one pair, and what references them, in four states.
 
     The states are before (where the registration starts: world coordinates or image centres),
     affine, without, with.
@@ -119,12 +122,13 @@ def compare(
     out: str | Path,
     options: RegisterOptions = DEFAULTS,
     *,
-    expert: PointFiles | PointPairs | None = None,
+    expert: Points | None = None,
     labels: tuple[Volume, Volume] | None = None,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     overwrite: bool = False,
-    say: Say = lambda text: None,
+    progress: Progress = silent,
+    **choices: Any,
 ) -> Comparison:
     """Register a pair with and without landmarks, on one affine stage and one parameter file.
 
@@ -136,92 +140,107 @@ def compare(
         Corresponding points to measure with, LPS mm; they never guide.
     labels : two label maps, optional
         Fixed and moving, each on the grid of its image.
+    progress : callable, optional
+        Told what is being done, and the share of the whole that is done, 0 to 1.
+    **choices
+        Single options by name, changed from `options`.
 
     Raises
     ------
-    ValueError
-        If the options cannot do without landmarks, or leave no choice of the arm.
+    BadArgument
+        If the options cannot do without landmarks.
     BadVolume, BadPoints, BadWeights, BadRunFolder, BackendMissing, ElastixFailed, TooFewLandmarks
         As `pipeline.register`.
     """
+    options = options.but(**choices)
     check_options(options)
-    with run_folder.new_run_folder(Path(out), overwrite=overwrite) as folder:
-        inputs = load_inputs(fixed, moving, fixed_mask, moving_mask, options)
-        judges = load_judges(expert, labels, inputs)
-        comparison = _compare(inputs, judges, folder, options, say)
-    return comparison.moved_to(Path(out))
+    out = as_path(out, "out", "the path of a folder to create")
+    with run_folder.new_run_folder(out, overwrite=overwrite) as folder:
+        inputs = load_inputs(fixed, moving, options, fixed_mask=fixed_mask, moving_mask=moving_mask)
+        references = load_references(expert, labels, inputs)
+        comparison = _compare(inputs, references, folder, options, progress)
+    return comparison.moved_to(out)
 
 
 def check_options(options: RegisterOptions) -> None:
     """Refuse options that one of the arms cannot have."""
-    if not options.landmarks or options.robust:
-        raise ValueError("a comparison runs both arms itself; leave landmarks on and robust off")
-    replace(options, landmarks=False)  # checks itself
+    if not options.landmarks:
+        raise BadArgument("a comparison runs both arms itself; leave landmarks on")
+    options.but(landmarks=False)  # checks itself
 
 
 def _compare(
-    inputs: Inputs, judges: Judges, folder: Path, options: RegisterOptions, say: Say
+    inputs: Inputs,
+    references: References,
+    folder: Path,
+    options: RegisterOptions,
+    progress: Progress,
 ) -> Comparison:
-    with pre_aligned(inputs, folder, options, say) as stage:
-        if len(judges.expert):
-            refuse_swapped(stage, judges.expert)
-        warn_of_single_labels(stage, judges.labels)
-        without = _without_landmarks(stage)  # its seconds are taken before they are sought
-        landmarks = landmarks_for(stage, None)
-        arms = {"without": (without, landmarks.only_held_back()), "with": (stage, landmarks)}
-        results = {arm: _arm(arm, *what, folder) for arm, what in arms.items()}
-        transforms = {
-            "before": stage.work / "initial.txt",
-            "affine": stage.affine,
-            **{arm: result.transform for arm, result in results.items()},
-        }
-        comparison = Comparison(
-            at_points(stage, transforms, judges.expert),
-            at_points(stage, transforms, landmarks.held_back),
-            at_labels(stage, transforms, judges.labels),
-            results,
-            {arm: round(sum(what[0].seconds.values()), 2) for arm, what in arms.items()},
+    arms = [f"{arm} landmarks, " for arm in ARMS]
+    stages = [*expected_stages(options, seek=True, arms=arms), (MEASURED, MEASURED_S)]
+    with open_session(inputs, folder, options, Plan(progress, stages)) as session:
+        if len(references.expert):
+            refuse_swapped(session, references.expert)
+        warn_of_single_labels(session, references.labels)
+        without = replace(  # what it has taken so far is copied before landmarks are sought
+            session,
+            options=options.but(landmarks=False),
+            record=session.record.copy(),
+            network=None,
         )
-        _report(comparison, stage, landmarks, judges, folder)
+        landmarks = landmarks_for(session)
+        given = {"without": (without, landmarks.only_held_back()), "with": (session, landmarks)}
+        results = {arm: _arm(arm, *what, folder) for arm, what in given.items()}
+        chains = {
+            "before": read_transform(session.start),
+            "affine": session.affine_chain,
+            **{arm: result.chain for arm, result in results.items()},
+        }
+        session.plan.begin(MEASURED)
+        comparison = Comparison(
+            at_points(chains, references.expert),
+            at_points(chains, landmarks.held_back),
+            at_labels(chains, references.labels),
+            results,
+            {arm: round(sum(of.record.seconds.values()), 2) for arm, (of, _) in given.items()},
+        )
+        _report(comparison, session, landmarks, references, folder)
+    progress("done", 1.0)
     return comparison
 
 
-def _without_landmarks(stage: Stage) -> Stage:
-    options = replace(stage.options, landmarks=False)
-    inputs = replace(stage.inputs, warnings=list(stage.inputs.warnings))
-    return replace(stage, inputs=inputs, options=options, seconds=dict(stage.seconds), network=None)
-
-
-def _arm(arm: str, stage: Stage, landmarks: Landmarks, folder: Path) -> Result:
+def _arm(arm: str, session: Session, landmarks: Landmarks, folder: Path) -> Result:
     """Run one arm, with progress that names it."""
     (folder / arm).mkdir()
-    named = replace(stage, say=lambda text: stage.say(f"{arm} landmarks, {text}"))
-    return deform(named, landmarks, folder / arm)
+    return deform(replace(session, arm=f"{arm} landmarks, "), landmarks, folder / arm)
 
 
 def _report(
-    comparison: Comparison, stage: Stage, landmarks: Landmarks, judges: Judges, folder: Path
+    comparison: Comparison,
+    session: Session,
+    landmarks: Landmarks,
+    references: References,
+    folder: Path,
 ) -> None:
     """Write what a comparison leaves beside its run folders."""
     figures = comparison.figures()
     write_csv([figures], folder / run_folder.COMPARISON_CSV)
     content = {
         "landmark_dir": version("landmark_dir"),
-        "options": asdict(stage.options),
-        "inputs": stage.inputs.described | described(judges.files),
-        "warnings": stage.inputs.warnings,
+        "options": session.options.flat(),
+        "inputs": dict(session.inputs.sources) | described(references.files),
+        "warnings": session.record.warnings,
         **figures,
     }
     run_folder.write_json(folder / run_folder.COMPARISON_JSON, content)
     arms = [_told(comparison, arm) for arm in ARMS]
-    pairs = landmarks.pairs()
-    mapped = stage.backend.map_points(comparison.results["with"].transform, pairs.fixed)
+    residual = residual_mm(comparison.results["with"].chain, landmarks.pairs())
     run_record.write_run_report(
         folder / run_folder.REPORT,
-        stage,
+        session,
         landmarks,
         arms,
-        residual_mm=distances_mm(mapped, pairs.moving),
+        residual_mm=residual,
         tables=page_tables(figures),
     )
 
@@ -235,7 +254,7 @@ def _told(comparison: Comparison, arm: str) -> "Arm":
     }
     distances = {name: at.distances_mm[arm] for name, at in judged.items() if at}
     run = run_folder.read_run_json(result.folder)
-    return run_record.arm(f"{arm} landmarks", run, result.warped, result.transform, distances)
+    return run_record.arm(f"{arm} landmarks", run, result.warped, result.chain, distances)
 
 
 def demo(
@@ -244,18 +263,18 @@ def demo(
     *,
     phantom_options: PhantomOptions | None = None,
     overwrite: bool = False,
-    say: Say = lambda text: None,
+    progress: Progress = silent,
 ) -> Comparison:
     """Compare both arms on the phantom pair; its files stay in `out` to be tried further."""
     with run_folder.new_run_folder(out, overwrite=overwrite) as folder:
-        say("make phantom")
+        progress("make phantom", 0.0)
         phantom = make_phantom(phantom_options)
-        inputs = load_inputs(phantom.fixed, phantom.moving, None, None, options)
+        inputs = load_inputs(phantom.fixed, phantom.moving, options)
         fixed, moving = phantom.truth_points(DEMO_POINTS, np.random.default_rng(0))
         write_volume(phantom.fixed, folder / "fixed.nii.gz")
         write_volume(phantom.moving, folder / "moving.nii.gz")
         write_elastix_points(fixed, folder / "truth_fixed.txt")
         write_elastix_points(moving, folder / "truth_moving.txt")
         truth = PointPairs(fixed, moving, np.ones(len(fixed)))
-        comparison = _compare(inputs, Judges(truth, None, {}), folder, options, say)
+        comparison = _compare(inputs, References(truth, None, {}), folder, options, progress)
     return comparison.moved_to(out)

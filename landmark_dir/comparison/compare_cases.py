@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,14 +11,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from landmark_dir.comparison.cases import Case, read_cases
-from landmark_dir.comparison.compare import DEFAULTS, check_options, compare
+from landmark_dir.comparison.compare import check_options, compare
 from landmark_dir.comparison.references import described
 from landmark_dir.comparison.tables import cases_table, write_csv
 from landmark_dir.errors import BadRunFolder, LandmarkDirError
 from landmark_dir.evaluation.statistics import paired_difference
 from landmark_dir.io import run_folder
-from landmark_dir.options import RegisterOptions
-from landmark_dir.registration.session import Say
+from landmark_dir.options import DEFAULTS, RegisterOptions
+from landmark_dir.progress import Progress, part, silent
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def compare_cases(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    say: Say = lambda text: None,
+    progress: Progress = silent,
 ) -> CasesComparison:
     """Compare both arms on each case, and over all cases.
 
@@ -93,7 +93,8 @@ def compare_cases(
     for number, case in enumerate(cases, start=1):
         at = f"{case.name} ({number} of {len(cases)})"
         if case.name not in finished:
-            error = _compare_one(case, out, options, overwrite, _telling(say, at))
+            told = part(progress, (number - 1) / len(cases), number / len(cases), at)
+            error = _compare_one(case, out, options, overwrite, told)
             if error is not None:
                 log.error("%s failed: %s", at, error)
                 found.append({"case": case.name, "error": error})
@@ -155,18 +156,14 @@ def _changed(content: Figures, case: Case, options: RegisterOptions) -> list[str
     }
     now = {
         "landmark_dir": version("landmark_dir"),
-        **json.loads(json.dumps(asdict(options))),
+        **json.loads(json.dumps(options.flat())),
         **{name: file["sha256"] for name, file in described(case.files).items()},
     }
     return [name for name in before | now if before.get(name) != now.get(name)]
 
 
-def _telling(say: Say, at: str) -> Say:
-    return lambda text: say(f"{at}, {text}")
-
-
 def _compare_one(
-    case: Case, out: Path, options: RegisterOptions, overwrite: bool, say: Say
+    case: Case, out: Path, options: RegisterOptions, overwrite: bool, progress: Progress
 ) -> str | None:
     """Run a case into its folder; the sentence that says why, if it failed."""
     try:
@@ -180,7 +177,7 @@ def _compare_one(
             fixed_mask=case.files.get("fixed_mask"),
             moving_mask=case.files.get("moving_mask"),
             overwrite=overwrite,
-            say=say,
+            progress=progress,
         )
     except LandmarkDirError as error:
         return str(error)
@@ -224,7 +221,7 @@ def _mean(figure: float | dict[str, float]) -> float:
 def _write(comparison: CasesComparison, options: RegisterOptions, out: Path) -> None:
     """CSV, then JSON: the folder counts as finished once that is there."""
     content = {
-        "options": asdict(options),
+        "options": options.flat(),
         "pooled": comparison.pooled,
         "cases": comparison.cases,
     }

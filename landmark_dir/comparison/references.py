@@ -1,4 +1,4 @@
-"""What judges both arms of a comparison: points and label maps that guide neither."""
+"""What both arms of a comparison are measured at: points and label maps that guide neither."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +15,23 @@ from landmark_dir.evaluation.metrics import (
 )
 from landmark_dir.evaluation.overlap import Overlap, check_label_map, overlaps, present
 from landmark_dir.evaluation.statistics import Difference, paired_difference
-from landmark_dir.geometry import distances_mm
-from landmark_dir.io.point_files import read_pairs
+from landmark_dir.evaluation.verdict import residual_mm
 from landmark_dir.io.run_folder import sha256
 from landmark_dir.io.volumes import check_labels, read_labels
 from landmark_dir.points import (
     PointPairs,
     check_inside,
 )
-from landmark_dir.registration.inputs import Inputs, Volume
-from landmark_dir.registration.session import Stage, warn
+from landmark_dir.registration.inputs import Inputs, Points, Volume, as_pairs, as_path
+from landmark_dir.registration.session import Session
+from landmark_dir.transforms.chain import Chain
+from landmark_dir.transforms.warp import warp_image
 
-PointFiles: TypeAlias = tuple[str | Path, str | Path]  # fixed, moving
 LabelMaps: TypeAlias = tuple[sitk.Image, sitk.Image]  # fixed, moving
 
 
 @dataclass(frozen=True)
-class Judges:
+class References:
     """Independent truth of a pair, read and checked."""
 
     expert: PointPairs  # may be empty
@@ -56,32 +56,28 @@ class AtPoints:
         return paired_difference(self.distances_mm["with"], self.distances_mm["without"])
 
 
-def load_judges(
-    expert: PointFiles | PointPairs | None, labels: tuple[Volume, Volume] | None, inputs: Inputs
-) -> Judges:
-    """Read and check what judges, before anything slow is done.
+def load_references(
+    expert: Points | None, labels: tuple[Volume, Volume] | None, inputs: Inputs
+) -> References:
+    """Read and check what both arms are measured at, before anything slow is done.
 
     Raises
     ------
     BadPoints, BadVolume
         If the points do not fit the images, or a label map is not on the grid of its image.
     """
-    points, files = PointPairs.empty(), {}
-    if isinstance(expert, PointPairs):
-        points = expert
-    elif expert is not None:
-        points = read_pairs(*expert)
-        files = _files(expert, "points")
+    points = PointPairs.empty() if expert is None else as_pairs(expert, "expert")
+    files = {} if expert is None or isinstance(expert, PointPairs) else _files(expert, "points")
     check_inside(points, inputs.fixed, inputs.moving)
     if labels is None:
-        return Judges(points, None, files)
+        return References(points, None, files)
     maps = (
         _label_map(labels[0], inputs.fixed, "fixed labels"),
         _label_map(labels[1], inputs.moving, "moving labels"),
     )
     if not present(maps[0]) & present(maps[1]):
         raise BadVolume("fixed and moving label maps have no label in common")
-    return Judges(points, maps, files | _files(labels, "labels"))
+    return References(points, maps, files | _files(labels, "labels"))
 
 
 def described(files: dict[str, Path]) -> dict[str, dict[str, str]]:
@@ -97,41 +93,34 @@ def _files(given: tuple[Any, Any], what: str) -> dict[str, Path]:
 def _label_map(given: Volume, image: sitk.Image, name: str) -> sitk.Image:
     if isinstance(given, sitk.Image):
         return check_label_map(check_labels(given, name), image, name)
-    return check_label_map(read_labels(given), image, f"{name} {given}")
+    path = as_path(given, name, "a SimpleITK image or a path")
+    return check_label_map(read_labels(path), image, f"{name} {path}")
 
 
-def at_points(stage: Stage, transforms: dict[str, Path], pairs: PointPairs) -> AtPoints | None:
+def at_points(chains: dict[str, Chain], pairs: PointPairs) -> AtPoints | None:
     """Measure how far each transform leaves the pairs; None if there are none."""
     if not len(pairs):
         return None
-    mapped = {
-        state: stage.backend.map_points(transform, pairs.fixed)
-        for state, transform in transforms.items()
-    }
-    return AtPoints({state: distances_mm(at, pairs.moving) for state, at in mapped.items()})
+    return AtPoints({state: residual_mm(chain, pairs) for state, chain in chains.items()})
 
 
-def at_labels(
-    stage: Stage, transforms: dict[str, Path], maps: LabelMaps | None
-) -> dict[str, dict[int, Overlap]]:
+def at_labels(chains: dict[str, Chain], maps: LabelMaps | None) -> dict[str, dict[int, Overlap]]:
     """Overlap of the labels that both maps have, through each transform; none without maps."""
     if maps is None:
         return {}
-    stage.say("measure labels")
     fixed, moving = maps
     labels = sorted(present(fixed) & present(moving))
     warped = {
-        state: stage.backend.warp_image(transform, moving, labels=True)
-        for state, transform in transforms.items()
+        state: warp_image(moving, chain, fixed, labels=True) for state, chain in chains.items()
     }
     return {state: overlaps(fixed, image, labels) for state, image in warped.items()}
 
 
-def warn_of_single_labels(stage: Stage, maps: LabelMaps | None) -> None:
+def warn_of_single_labels(session: Session, maps: LabelMaps | None) -> None:
     """Say which labels are left out because only one of the maps has them."""
     if maps is None:
         return
     single = sorted(present(maps[0]) ^ present(maps[1]))
     if single:
         labels = ", ".join(map(str, single))
-        warn(stage, f"labels in only one of the two label maps are left out: {labels}")
+        session.record.warn(f"labels in only one of the two label maps are left out: {labels}")

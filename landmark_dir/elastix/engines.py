@@ -10,17 +10,8 @@ import SimpleITK as sitk
 
 from landmark_dir.elastix.distributions import distribution
 from landmark_dir.elastix.engine import Engine
-from landmark_dir.elastix.job import Backend, Job, Progress, ProgressCallback
 from landmark_dir.errors import BackendMissing
-
-__all__ = [
-    "Backend",
-    "Job",
-    "Progress",
-    "ProgressCallback",
-    "available",
-    "find_backend",
-]
+from landmark_dir.options import ComputeOptions
 
 # SimpleElastix and SimpleITK own the same folder, so it may live in a Python of its own
 SIMPLEELASTIX_PYTHON = "LANDMARK_DIR_SIMPLEELASTIX_PYTHON"
@@ -65,7 +56,7 @@ def available() -> dict[str, str]:
     return versions
 
 
-def find_backend(name: str = "auto", threads: int | None = None) -> Backend:
+def find_engine(name: str = "auto", threads: int | None = None) -> Engine:
     """Start an engine; it loads in a process of its own while the caller goes on.
 
     Parameters
@@ -80,10 +71,7 @@ def find_backend(name: str = "auto", threads: int | None = None) -> Backend:
     BackendMissing
         With the way to install what was asked for.
     """
-    if name != "auto" and name not in INSTALL:
-        raise ValueError(f"expected a backend out of auto, {', '.join(INSTALL)}, found {name!r}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"expected at least one thread, found {threads}")
+    ComputeOptions(backend=name, threads=threads)  # checks itself
     installed = available()
     chosen = next(iter(installed), None) if name == "auto" else name
     if chosen not in installed:

@@ -1,24 +1,9 @@
-"""What an engine is: three calls, and files as the common language."""
+"""One elastix registration: everything it needs, as files, the common language of all engines."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
-
-import SimpleITK as sitk
 
 from landmark_dir.elastix.parameters import POINTS_METRIC, ParameterMap, uses_points
-from landmark_dir.geometry import Points
-
-
-class Progress(NamedTuple):
-    """Where a registration is; counted from 0, read from the growing elastix log."""
-
-    resolution: int
-    iteration: int
-
-
-ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -56,34 +41,3 @@ class Job:
             raise ValueError("a job has both point files or neither")
         if (self.fixed_points is not None) != uses_points(self.parameters):
             raise ValueError(f"point files and {POINTS_METRIC} have no effect without each other")
-
-
-class Backend(Protocol):
-    """A registration engine. Transforms are elastix text files; one call at a time.
-
-    Every engine runs in a process of its own, so that a run can be interrupted and the calling
-    process keeps its thread defaults. `ElastixFailed` carries the log's own words and its path.
-    """
-
-    name: str
-
-    def version(self) -> str:
-        """Version of the engine and of elastix inside it, for people and `run.json`."""
-
-    def register(self, job: Job, progress: ProgressCallback | None = None) -> Path:
-        """Run elastix; return the transform file inside `job.folder`."""
-
-    def warp_image(
-        self, transform: Path, moving: sitk.Image, *, labels: bool = False
-    ) -> sitk.Image:
-        """Resample `moving` onto the fixed grid stored in `transform`; the pixel type is kept.
-
-        `labels` asks for nearest-neighbour interpolation and 0 outside; else cubic b-spline
-        and air (the image's smallest value) outside.
-        """
-
-    def map_points(self, transform: Path, fixed_points: Points) -> Points:
-        """Map fixed points [N, 3] to moving points, LPS mm; N may be 0."""
-
-    def close(self) -> None:
-        """End the engine's process, if one is running."""

@@ -1,9 +1,10 @@
 """elastix.log: where a running registration is, and why one failed."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from landmark_dir.elastix.job import Progress, ProgressCallback
+from landmark_dir.progress import Progress
 
 _RESOLUTION = re.compile(r"Resolution: (\d+)")
 _ITERATION = re.compile(r"(\d+)\t")  # a row of the iteration table
@@ -14,14 +15,21 @@ NO_OVERLAP = "Too many samples map outside moving image buffer"
 
 
 class LogFollower:
-    """Report the newest line of a growing `elastix.log`; call it now and then."""
+    """Tell the progress of a registration from its growing `elastix.log`; call it now and then.
 
-    def __init__(self, log: Path, progress: ProgressCallback) -> None:
+    Parameters
+    ----------
+    iterations : sequence of int
+        How many iterations each resolution runs at most.
+    """
+
+    def __init__(self, log: Path, iterations: Sequence[int], progress: Progress) -> None:
         self._log = log
+        self._iterations = iterations
         self._progress = progress
         self._offset = 0
         self._rest = ""
-        self._newest = Progress(0, -1)
+        self._newest = (0, -1)  # resolution, iteration; counted from 0
 
     def __call__(self) -> None:
         """Read what was added since the last call."""
@@ -35,13 +43,21 @@ class LogFollower:
         newest = self._newest
         for line in lines:
             if match := _RESOLUTION.match(line):
-                newest = Progress(int(match[1]), -1)
+                newest = int(match[1]), -1
             elif match := _ITERATION.match(line):
-                newest = newest._replace(iteration=int(match[1]))
+                newest = newest[0], int(match[1])
         if newest != self._newest:
             self._newest = newest
-            if newest.iteration >= 0:
-                self._progress(newest)
+            if newest[1] >= 0:
+                self._tell(*newest)
+
+    def _tell(self, resolution: int, iteration: int) -> None:
+        levels = len(self._iterations)
+        most = self._iterations[min(resolution, levels - 1)]
+        self._progress(
+            f"resolution {resolution + 1} of {levels}, iteration {iteration}",
+            (resolution + (iteration + 1) / most) / levels,
+        )
 
 
 def failure(log: Path, message: str) -> str:

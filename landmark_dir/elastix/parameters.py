@@ -27,6 +27,21 @@ OPTIMIZERS = frozenset(  # PreconditionedStochasticGradientDescent ends in a seg
 )
 MAX_SAMPLES = 200_000  # a random sample costs about a microsecond; 1e8 would run for hours
 
+COMPONENTS = frozenset(  # a list of them has one for each metric or image, not for each level
+    {
+        "FixedImagePyramid",
+        "ImageSampler",
+        "Interpolator",
+        "Metric",
+        "MovingImagePyramid",
+        "Optimizer",
+        "Registration",
+        "ResampleInterpolator",
+        "Resampler",
+        "Transform",
+    }
+)
+
 _LINE = re.compile(r'\(\s*([^\s"()]+)\s*(.*)\)')
 _VALUES = re.compile(r'(?:"[^"]*"|[^\s"()]+|\s+)*')
 _VALUE = re.compile(r'"([^"]*)"|([^\s"]+)')
@@ -98,7 +113,7 @@ def _bundled_files() -> Traversable:
 
 
 def bundled(name: str) -> ParameterMap:
-    """Return a parameter map of the package: `affine` or `bspline`.
+    """Return a parameter map of the package: `affine`, `bspline` or that of a preset.
 
     Raises
     ------
@@ -117,14 +132,39 @@ def resolutions(parameters: ParameterMap) -> int:
     return int(parameters.get("NumberOfResolutions", ("3",))[0])
 
 
+def iterations(parameters: ParameterMap) -> list[int]:
+    """Most iterations of each resolution; 500 where the map is silent, as in elastix."""
+    values = [int(value) for value in parameters.get("MaximumNumberOfIterations", ("500",))]
+    return values if len(values) > 1 else values * resolutions(parameters)
+
+
 def last_resolution(parameters: ParameterMap) -> ParameterMap:
-    """The finest level of a map alone; its schedules differ by level, the rest serves for all."""
+    """The finest level of a map alone.
+
+    A schedule leaves its last part, and a parameter with a value for each level its last value. A
+    single value serves for all levels. What is no list by level stays whole: components, one for
+    each metric, and the spacing of the final grid, one for each axis.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has several values, but not one for each level.
+
+    References
+    ----------
+    [elastix] sec. 4.2, parameters by resolution
+    """
     levels = resolutions(parameters)
-    last = {
-        name: values[-(len(values) // levels) :]
-        for name, values in parameters.items()
-        if name.endswith("Schedule")
-    }
+    last: ParameterMap = {}
+    for name, values in parameters.items():
+        if name in COMPONENTS or name.startswith("FinalGridSpacing") or len(values) == 1:
+            continue
+        if len(values) % levels or (len(values) != levels and not name.endswith("Schedule")):
+            raise ValueError(
+                f"{name}: expected one value, or one for each of {levels} resolutions, found "
+                f"{len(values)}"
+            )
+        last[name] = values[-(len(values) // levels) :]
     return {**parameters, **last, "NumberOfResolutions": ("1",)}
 
 

@@ -106,16 +106,23 @@ def format_translation(shift_mm: ArrayLike, fixed: sitk.Image) -> str:
 
 
 def write_bspline(
-    coefficients: ArrayLike, origin: ArrayLike, spacing_mm: float, initial: Path, file: Path
+    coefficients: ArrayLike,
+    origin: ArrayLike,
+    spacing_mm: ArrayLike,
+    direction: ArrayLike,
+    initial: Path,
+    file: Path,
 ) -> Path:
     """Write a cubic b-spline after the transform `initial`, whose result grid it keeps.
 
     Parameters
     ----------
-    coefficients : array, shape (Z, Y, X, 3)
-        Of the displacement along x, y, z, LPS mm, on control points along the world's axes.
-    origin : array, shape (3,)
-        World place (x, y, z) of the first control point.
+    coefficients : array, shape (3, Z, Y, X)
+        Of the displacement along x, y, z, LPS mm.
+    origin, spacing_mm : array, shape (3,)
+        World place (x, y, z) of the first control point, and the distance of the next.
+    direction : array, shape (3, 3)
+        Columns: the world directions of the axes of the grid.
     """
     values = np.asarray(coefficients)
     chain = read_chain(initial)
@@ -123,13 +130,13 @@ def write_bspline(
     parameters: ParameterMap = {
         "Transform": ("BSplineTransform",),
         "NumberOfParameters": (str(values.size),),
-        "TransformParameters": _numbers(np.moveaxis(values, -1, 0)),
+        "TransformParameters": _numbers(values),
         "HowToCombineTransforms": ("Compose",),
-        "GridSize": tuple(str(size) for size in values.shape[2::-1]),
+        "GridSize": tuple(str(size) for size in values.shape[:0:-1]),
         "GridIndex": ("0", "0", "0"),
-        "GridSpacing": _numbers([spacing_mm] * 3),
+        "GridSpacing": _numbers(spacing_mm),
         "GridOrigin": _numbers(origin),
-        "GridDirection": _numbers(np.eye(3)),
+        "GridDirection": _numbers(np.asarray(direction).T),
         "BSplineTransformSplineOrder": ("3",),
         "UseCyclicTransform": ("false",),
         "FixedImageDimension": ("3",),

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 def main(engine_name: str) -> None:
     """Answer `{"call": name, "arguments": {...}}` lines from stdin, one line each."""
     answers = _own_stdout()
-    engine = import_module(f"landmark_dir.elastix.engines.{engine_name}")
+    engine = import_module(f"landmark_dir.elastix.{engine_name}")
     _send(answers, {"answer": engine.version()})
     for line in sys.stdin:
         request = json.loads(line)

@@ -4,16 +4,27 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from landmark_dir.evaluation.metrics import Summary
-from landmark_dir.geometry import Points
+from landmark_dir.evaluation.metrics import Summary, correlation, folding, summarise
+from landmark_dir.evaluation.statistics import Difference, paired_difference
+from landmark_dir.geometry import Points, distances_mm
+from landmark_dir.points import PointPairs
+from landmark_dir.transforms.chain import Chain
+from landmark_dir.transforms.fields import resample
 
-WORDS = ("good", "doubtful", "failed")
+WORDS = ("good", "doubtful", "failed", "not checked")
 ENOUGH = 50  # held-back pairs that make a judgement
 CLUSTER = 8  # neighbours whose median residual speaks for a place
 CHANCE = 0.1  # share of contradictions from where on a handful of pairs that agree is chance
+LOSS_MM = 0.1  # how much farther off than after the affine stage is no loss
+HOW_TO_CHECK = (
+    "no landmarks were held back, so only folding and similarity were checked; to check more, "
+    "`landmark-dir compare` holds landmarks back and measures at expert points (--expert) or label "
+    "maps (--labels)"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,10 @@ class Limits:
 
 
 class Verdict(NamedTuple):
-    """`good`, `doubtful` or `failed`, and why; the reasons of a good one say what was checked."""
+    """`good`, `doubtful`, `failed` or `not checked`, and why.
+
+    The reasons of a good one say what was checked, those of one not checked what would check it.
+    """
 
     verdict: str
     reasons: list[str]
@@ -66,11 +80,123 @@ class Evidence(NamedTuple):
 
     held_back: Summary  # residual at landmarks that nothing but this saw
     held_back_affine: Summary  # the same after the affine stage
+    gained: Difference  # residual now - after the affine stage, over these landmarks
     cluster: Cluster  # the worst; see `worst_cluster`
-    disagreeing: float  # share of the matched pairs; NaN without landmarks
+    matched: int  # pairs, before outliers were rejected; 0: no landmarks were sought
+    disagreeing: float  # share of them; NaN where there are none
     folded: float
     correlation: float
     correlation_affine: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished registration, as far as it is judged.
+
+    Attributes
+    ----------
+    fixed, body : sitk.Image
+        The fixed image, and where it counts.
+    moving : sitk.Image
+    before, warped : sitk.Image
+        The moving image on the fixed grid, before and after.
+    affine, transform : Chain
+        Fixed to moving points, after the affine stage and at the end.
+    guiding, held_back, measured : PointPairs
+        The guides, what was held back, and pairs as they were measured.
+    matched, agreed : int
+        Pairs before and after outliers were rejected.
+    """
+
+    fixed: sitk.Image
+    body: sitk.Image
+    moving: sitk.Image
+    before: sitk.Image
+    warped: sitk.Image
+    affine: Chain
+    transform: Chain
+    guiding: PointPairs
+    held_back: PointPairs
+    measured: PointPairs
+    matched: int
+    agreed: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was measured, what it amounts to, and the residuals behind it, mm."""
+
+    metrics: dict[str, Any]
+    verdict: Verdict
+    at_guides: NDArray[np.float64]
+    at_held_back: NDArray[np.float64]
+
+    def distances_mm(self) -> dict[str, NDArray[np.float64]]:
+        """The residuals by name, where there are any."""
+        named = {
+            "residual at held-back landmarks": self.at_held_back,
+            "residual at guiding landmarks": self.at_guides,
+        }
+        return {name: values for name, values in named.items() if len(values)}
+
+    def residual_mm(self) -> NDArray[np.float64]:
+        """At guiding, then at held-back landmarks [N]."""
+        return np.concatenate([self.at_guides, self.at_held_back])
+
+
+def residual_mm(chain: Chain, pairs: PointPairs) -> NDArray[np.float64]:
+    """How far a transform leaves each pair, mm [N]."""
+    return distances_mm(chain.map_points(pairs.fixed), pairs.moving)
+
+
+def judged(run: Finished) -> Judgement:
+    """Measure a finished registration without independent points, and weigh it."""
+    at_guides = residual_mm(run.transform, run.guiding)
+    at_held_back = residual_mm(run.transform, run.held_back)
+    after_affine = residual_mm(run.affine, run.held_back)
+    outside = float(sitk.GetArrayViewFromImage(run.moving).min())
+    affine_image = resample(run.moving, run.affine, run.fixed, outside)
+    folds = folding(run.transform.map_points, run.fixed, run.body)
+    agreement = run.agreed / run.matched if run.matched else float("nan")
+    evidence = Evidence(
+        held_back=summarise(at_held_back),
+        held_back_affine=summarise(after_affine),
+        gained=paired_difference(at_held_back, after_affine),
+        cluster=worst_cluster(run.measured.fixed, residual_mm(run.transform, run.measured)),
+        matched=run.matched,
+        disagreeing=1 - agreement,
+        folded=folds.folded_share,
+        correlation=_correlation(run, run.warped, outside),
+        correlation_affine=_correlation(run, affine_image, outside),
+    )
+    metrics = {
+        "landmarks": len(run.guiding),
+        "matched": run.matched,
+        "agreed": run.agreed,
+        "residual_mm": _known(summarise(at_guides)),
+        "held_back": len(run.held_back),
+        "held_back_mm": _known(evidence.held_back),
+        "held_back_affine_mm": _known(evidence.held_back_affine),
+        "worst_cluster_mm": round(evidence.cluster.residual_mm, 3),
+        "correlation": round(evidence.correlation, 4),
+        "correlation_affine": round(evidence.correlation_affine, 4),
+        "correlation_before": round(_correlation(run, run.before, outside), 4),
+        **folds._asdict(),
+    }
+    return Judgement(metrics, judge(evidence), at_guides, at_held_back)
+
+
+def _known(summary: Summary) -> dict[str, Any] | None:
+    return summary._asdict() if summary.points else None
+
+
+def _correlation(run: Finished, image: sitk.Image, outside: float) -> float:
+    """Correlation with the fixed image in its body, where the moving image has data.
+
+    Beyond it stands its smallest value; a true voxel as dark as that is left out, too.
+    """
+    has_data = sitk.Cast(image, sitk.sitkFloat64) > outside
+    return correlation(run.fixed, image, sitk.And(run.body, has_data))
 
 
 def worst_cluster(fixed: Points, residual_mm: NDArray[np.float64]) -> Cluster:
@@ -86,6 +212,17 @@ def worst_cluster(fixed: Points, residual_mm: NDArray[np.float64]) -> Cluster:
 
 def judge(evidence: Evidence, limits: Limits = Limits()) -> Verdict:
     """Weigh all evidence; the worst of it decides."""
+    found = [*_against_limits(evidence, limits), *_held_back(evidence)]
+    worst = max((level for level, _ in found), default=0)
+    if worst:
+        return Verdict(WORDS[worst], [text for level, text in found if level == worst])
+    if not evidence.held_back.points:
+        return Verdict("not checked", [HOW_TO_CHECK])
+    return Verdict("good", _checked(evidence))
+
+
+def _against_limits(evidence: Evidence, limits: Limits) -> list[tuple[int, str]]:
+    """Level and text of each figure: 0 good, 1 doubtful, 2 failed."""
     held = evidence.held_back
     loss = evidence.correlation_affine - evidence.correlation
     figures = [
@@ -118,34 +255,32 @@ def judge(evidence: Evidence, limits: Limits = Limits()) -> Verdict:
             f"{evidence.correlation:.3f}, before {evidence.correlation_affine:.3f}",
         ),
     ]
-    found = [(_level(value, limit), text) for value, limit, text in figures]
-    if held.points < ENOUGH:
-        by_chance = evidence.disagreeing > CHANCE
-        found.append((2 if by_chance else 1, _too_few(held.points, by_chance)))
-    elif held.mean > evidence.held_back_affine.mean:
-        text = (
-            f"held-back landmarks are farther off ({held.mean:.1f} mm) than after the affine stage "
-            f"({evidence.held_back_affine.mean:.1f} mm)"
-        )
-        found.append((2 if held.mean > 1.5 * evidence.held_back_affine.mean + 1.0 else 1, text))
-    worst = max(level for level, _ in found)
-    reasons = [text for level, text in found if level == worst] if worst else _checked(evidence)
-    return Verdict(WORDS[worst], reasons)
+    return [(_level(value, limit), text) for value, limit, text in figures]
 
 
 def _level(value: float, limit: tuple[float, float]) -> int:
-    """0, 1 or 2; what is not known is not held against anyone."""
+    """0, 1 or 2; a figure that is not known counts as good."""
     return int(value > limit[0]) + int(value > limit[1])
 
 
-def _too_few(points: int, by_chance: bool) -> str:
-    what = f"only {points} landmarks were" if points else "no landmarks were"
-    if by_chance:
-        return (
-            f"{what} held back, so few agree, and many more contradict them than in images of the "
-            "same anatomy"
-        )
-    return f"{what} held back, so only similarity and folding could be checked"
+def _held_back(evidence: Evidence) -> list[tuple[int, str]]:
+    """What the number of held-back landmarks, and the way they went, say."""
+    held, before = evidence.held_back, evidence.held_back_affine
+    if held.points == 0:
+        return []
+    if held.points < ENOUGH:
+        if evidence.disagreeing > CHANCE:
+            text = "few landmarks were found, and many of them contradict each other: more than in "
+            return [(2, text + "images of the same anatomy")]
+        text = f"only {held.points} landmarks were held back, too few to judge by"
+        return [(1, text)]
+    if not evidence.gained.low > LOSS_MM:  # of the interval of the mean difference
+        return []
+    text = (
+        f"held-back landmarks are farther off ({held.mean:.1f} mm) than after the affine stage "
+        f"({before.mean:.1f} mm)"
+    )
+    return [(2 if held.mean > 1.5 * before.mean + 1.0 else 1, text)]
 
 
 def _checked(evidence: Evidence) -> list[str]:

@@ -5,10 +5,12 @@ written in exactly one form and a user's are read strictly: refused, with the li
 """
 
 import csv
+import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,8 @@ MARKUPS_DISPLAY = {  # every number a float: Slicer drops the whole display othe
     "useGlyphScale": False,
     "glyphSize": 3.0,  # mm
 }
+FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+FCSV_SYSTEMS = {"LPS": "LPS", "RAS": "RAS", "0": "RAS", "1": "LPS"}  # numbers: Slicer before 4.11
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # what C++ and we read alike
 
 
@@ -86,9 +90,46 @@ def read_elastix_points(path: str | Path) -> Points:
     return as_points(rows)
 
 
+class PointList(NamedTuple):
+    """Points of one file, and what they are called there."""
+
+    points: Points  # [N, 3] LPS mm
+    labels: tuple[str, ...] = ()  # one for each point; empty: none
+
+
 def read_points(path: str | Path) -> Points:
-    """Read points [N, 3], LPS mm, from a 3D Slicer markups file (.json) or an elastix file."""
-    return read_markups(path) if str(path).endswith(".json") else read_elastix_points(path)
+    """Read points [N, 3], LPS mm; see `read_point_list`."""
+    return read_point_list(path).points
+
+
+def read_point_list(path: str | Path) -> PointList:
+    """Read points and their labels.
+
+    The suffix tells the kind of file, wherever points are read: `.json` (also `.mrk.json`) and
+    `.fcsv` are 3D Slicer's, every other is an elastix point file, which has no labels.
+
+    Raises
+    ------
+    BadPoints
+        If the file is not as expected; the message names the line or the point.
+    """
+    name = str(path).lower()
+    if name.endswith(".json"):
+        return read_markups(path)
+    if name.endswith(".fcsv"):
+        return read_fcsv(path)
+    return PointList(read_elastix_points(path))
+
+
+def write_point_list(listed: PointList, path: str | Path) -> None:
+    """Write points, and their labels where the kind of file has any; kinds as `read_point_list`."""
+    name = str(path).lower()
+    if name.endswith(".json"):
+        write_markups(listed.points, path, labels=listed.labels)
+    elif name.endswith(".fcsv"):
+        write_fcsv(listed, path)
+    else:
+        write_elastix_points(listed.points, path)
 
 
 def read_pairs(fixed_path: str | Path, moving_path: str | Path) -> PointPairs:
@@ -138,24 +179,28 @@ def read_csv(path: str | Path) -> PointPairs:
 
 
 def write_markups(
-    points: Points, path: str | Path, score: NDArray[np.float64] | None = None
+    points: Points,
+    path: str | Path,
+    score: NDArray[np.float64] | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
     """Write points [N, 3], LPS mm, as a 3D Slicer point list; N may be 0.
 
-    Labels are the row numbers from 1, so that both sides of a pair carry the same label.
+    Without `labels` they are the row numbers from 1, so that both sides of a pair carry the same.
     """
     words = [""] * len(points) if score is None else [f"score {value:.3f}" for value in score]
+    names = labels or _row_numbers(len(points))
     control_points = [
         {
             "id": str(row),
-            "label": str(row),
+            "label": name,
             "description": text,
             "position": position,
             "positionStatus": "defined",
             "locked": True,
         }
-        for row, (position, text) in enumerate(
-            zip(as_points(points).round(6).tolist(), words, strict=True), start=1
+        for row, (position, text, name) in enumerate(
+            zip(as_points(points).round(6).tolist(), words, names, strict=True), start=1
         )
     ]
     markup = {
@@ -169,12 +214,16 @@ def write_markups(
     _write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
-def read_markups(path: str | Path) -> Points:
+def _row_numbers(count: int) -> list[str]:
+    return [str(row) for row in range(1, count + 1)]
+
+
+def read_markups(path: str | Path) -> PointList:
     """Read the one point list of a 3D Slicer markups file.
 
     Returns
     -------
-    ndarray, shape (N, 3), float64
+    PointList
         LPS mm, whichever of LPS and RAS the file is in; N may be 0.
 
     Raises
@@ -186,14 +235,66 @@ def read_markups(path: str | Path) -> Points:
         (markup,) = json.loads(_read_text(path))["markups"]
         system = markup.get("coordinateSystem", "LPS")
         unit = markup.get("coordinateUnits", "mm")
-        points = as_points([_position(point) for point in markup["controlPoints"]])
+        listed = markup["controlPoints"]
+        points = as_points([_position(point) for point in listed])
+        labels = tuple(str(point.get("label", "")) for point in listed)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadPoints(
             f"{path}: expected 3D Slicer markups with one list of placed points ({error})"
         ) from error
     if system not in ("LPS", "RAS") or not (unit == "mm" or "mm" in unit):
         raise BadPoints(f"{path}: expected LPS or RAS in mm, found {system!r} in {unit!r}")
-    return points * RAS_TO_LPS if system == "RAS" else points
+    return PointList(points * RAS_TO_LPS if system == "RAS" else points, labels)
+
+
+def read_fcsv(path: str | Path) -> PointList:
+    """Read a point list of 3D Slicer before version 5 (`.fcsv`).
+
+    Raises
+    ------
+    BadPoints
+        If the coordinate system is not named or is voxel indices, or a row is not as expected.
+    """
+    header, rows = {}, []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        if line.startswith("#"):
+            name, _, value = line.lstrip("# ").partition("=")
+            header[name.strip()] = value.strip()
+        elif line.strip():
+            rows.append((number, next(csv.reader([line]))))
+    system = FCSV_SYSTEMS.get(header.get("CoordinateSystem", ""))
+    if system is None:
+        raise BadPoints(
+            f"{path}: expected a line '# CoordinateSystem = LPS' or RAS, found "
+            f"{header.get('CoordinateSystem', 'none')!r}"
+        )
+    columns = header.get("columns", FCSV_COLUMNS).split(",")
+    if not {"x", "y", "z"} <= set(columns):
+        raise BadPoints(f"{path}: expected the columns x, y and z, found {','.join(columns)}")
+    points, labels = [], []
+    for number, cells in rows:
+        if len(cells) != len(columns):
+            raise BadPoints(
+                f"{path}, line {number}: expected {len(columns)} columns, found {len(cells)}"
+            )
+        named = dict(zip(columns, cells, strict=True))
+        xyz = [named.get(axis, "") for axis in "xyz"]
+        points.append(_numbers(xyz, 3, f"{path}, line {number}"))
+        labels.append(named.get("label", ""))
+    listed = as_points(points)
+    return PointList(listed * RAS_TO_LPS if system == "RAS" else listed, tuple(labels))
+
+
+def write_fcsv(listed: PointList, path: str | Path) -> None:
+    """Write a point list for 3D Slicer before version 5, in LPS mm."""
+    names = listed.labels or _row_numbers(len(listed.points))
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    for row, (point, label) in enumerate(zip(listed.points.tolist(), names, strict=True), start=1):
+        place = [f"{value:.6f}" for value in point]
+        writer.writerow([str(row), *place, 0, 0, 0, 1, 1, 1, 0, label, "", ""])
+    head = ["# Markups fiducial file version = 4.11", "# CoordinateSystem = LPS"]
+    _write_text(path, "\n".join([*head, f"# columns = {FCSV_COLUMNS}", rows.getvalue()]))
 
 
 def _position(point: dict[str, Any]) -> list[float]:

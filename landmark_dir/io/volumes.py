@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from landmark_dir.errors import BadVolume, LandmarkDirError
 from landmark_dir.geometry import corners, index_to_physical, inside, same_grid
 from landmark_dir.io.dicom import last_line, read_series
-from landmark_dir.preprocessing.body_mask import BODY_HU
 
 log = logging.getLogger(__name__)
 
@@ -161,18 +160,6 @@ def write_volume(image: sitk.Image, path: str | Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def looks_like_ct(image: sitk.Image) -> str | None:
-    """Return one sentence that says why the voxels are hardly HU, or None if they may be."""
-    values = sitk.GetArrayViewFromImage(image)[::2, ::4, ::4]
-    air = np.mean(values < BODY_HU)
-    soft_tissue = np.mean((values > -200) & (values < 200))  # HU; fat, muscle, organs, blood
-    if air < 0.002:
-        return f"no air below {BODY_HU:g} HU (smallest voxel {values.min():g}); is this CT in HU?"
-    if soft_tissue < 0.02:
-        return f"only {soft_tissue:.1%} of the voxels within 200 HU of water; is this CT in HU?"
-    return None
-
-
 def overlap_fraction(fixed: sitk.Image, moving: sitk.Image) -> float:
     """Share of the volume of `fixed` that lies inside `moving`, 0..1, by up to 32^3 samples."""
     steps = [(np.arange(k) + 0.5) * n / k - 0.5 for n in fixed.GetSize() for k in [min(n, 32)]]
@@ -208,7 +195,7 @@ def _finite_values(image: sitk.Image, name: str) -> NDArray[Any]:
 def _refuse_non_finite(values: NDArray[Any], name: str) -> None:
     if bad := int(values.size - np.isfinite(values).sum()):
         raise BadVolume(
-            f"{name}: {bad} of {values.size} voxels are NaN or infinite; set them to air (-1000 HU)"
+            f"{name}: {bad} of {values.size} voxels are NaN or infinite; set them to that of air"
         )
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from landmark_dir.matching.seek_slice import best_columns
 from landmark_dir.models.device import has_bfloat16
 from landmark_dir.models.paper import parabola_peak
+from landmark_dir.progress import Progress
 
 TILE = 8  # places of a map along a tile's side
 BACK_MM = 6.0  # the way back must end this close to its start
@@ -167,7 +168,7 @@ def seek_stack(
     starts: Callable[[int], tuple[Tensor, Tensor]],
     middles: Callable[[int, Tensor], Tensor],
     window: Window,
-    step: Callable[[float], None],
+    progress: Progress,
 ) -> Hits:
     """Seek the landmarks of every fixed slice in the moving stack, and ask for the way back.
 
@@ -179,8 +180,6 @@ def seek_stack(
         Level, row and column [T, 3] of the first places of where tiles [T] of slice k went.
     window : Window
         How far to look around it.
-    step : callable
-        Told the share done, 0..1.
     """
     levels, _, width = fixed.shape
     unit = torch.from_numpy(fixed.unit_mm).to(fixed.matchability)
@@ -207,7 +206,7 @@ def seek_stack(
             keep = ((back - start) * unit).norm(dim=1) <= BACK_MM
             below, similarity = below_places(mine[keep], moving, there[keep])
             found.append(Hits(start[keep], below, similarity, matchability[keep]))
-        step((k + 1) / levels)
+        progress("", (k + 1) / levels)
     if not found:
         none = unit.new_zeros(0)
         return Hits(unit.new_zeros((0, 3)).long(), unit.new_zeros((0, 3)), none, none)

@@ -3,7 +3,6 @@
 All work on pairs whose global motion is gone (moving points in pre-aligned space).
 """
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -12,61 +11,22 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from landmark_dir.matching.local_affine import local_motion, nearest
+from landmark_dir.options import OutlierOptions
 from landmark_dir.points import PointPairs
 
 Coordinates: TypeAlias = NDArray[np.float64]  # [N, D], D = 2 or 3, mm
 Rows: TypeAlias = NDArray[np.intp]
 
 
-@dataclass(frozen=True)
-class OutlierOptions:
-    """When a pair disagrees with its neighbours.
-
-    Attributes
-    ----------
-    neighbours : int
-        Nearest pairs, by fixed point, that a pair is held against.
-    coarse_mm : float
-        Largest distance from the neighbours' median displacement, mm.
-    factor : float
-        Largest residual from the neighbours' affine motion, as a multiple of the median one.
-    floor_mm : float
-        Residuals below this are never outliers, mm.
-    rounds : int
-        Most repetitions of the affine test.
-    links : int
-        Nearest pairs that a pair may hang together with.
-    strain : float
-        Largest difference of displacements within one piece of tissue, mm per mm of distance.
-    part_share : float
-        Least share of all pairs that a piece must hold to be believed.
-    """
-
-    neighbours: int = 24
-    coarse_mm: float = 15.0
-    factor: float = 4.0
-    floor_mm: float = 4.0
-    rounds: int = 8
-    links: int = 8
-    strain: float = 0.5
-    part_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.neighbours < 5:
-            raise ValueError(
-                f"neighbours: expected at least 5 for an affine fit, found {self.neighbours}"
-            )
+DEFAULT = OutlierOptions()
 
 
-DEFAULTS = OutlierOptions()
-
-
-def reject_outliers(pairs: PointPairs, options: OutlierOptions = DEFAULTS) -> PointPairs:
+def reject_outliers(pairs: PointPairs, options: OutlierOptions = DEFAULT) -> PointPairs:
     """Keep the pairs whose displacement follows that of their neighbours; see `agreeing`."""
     return pairs.select(agreeing(pairs.fixed, pairs.moving, options))
 
 
-def agreeing(fixed: Coordinates, moving: Coordinates, options: OutlierOptions = DEFAULTS) -> Rows:
+def agreeing(fixed: Coordinates, moving: Coordinates, options: OutlierOptions = DEFAULT) -> Rows:
     """Rows of the points [N, D] whose displacement follows that of their neighbours.
 
     First against the median displacement of the neighbours, which stands up to many outliers;
@@ -118,7 +78,9 @@ def _in_large_part(
     move = moving - fixed
     jump = np.linalg.norm(move[one] - move[two], axis=1)
     whole = jump <= np.maximum(options.floor_mm, options.strain * apart)
-    graph = coo_array((whole, (one, two)), shape=(len(fixed), len(fixed)))
+    # only what holds: an entry that is stored counts as an edge, even if it says False
+    links = (np.ones(int(whole.sum()), dtype=bool), (one[whole], two[whole]))
+    graph = coo_array(links, shape=(len(fixed), len(fixed)))
     _, part = connected_components(graph, directed=False)
     return np.asarray((np.bincount(part) >= options.part_share * len(fixed))[part])
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 from landmark_dir.models.device import encode
 from landmark_dir.models.paper import Landmarks, PaperNetwork, describe, local_maxima
 from landmark_dir.preprocessing.slices import SliceStack
+from landmark_dir.progress import Progress
 
 BATCH_PX = 1 << 20  # pixels encoded at once; bounds the memory
 
@@ -63,7 +64,7 @@ def encode_stack(
     stack: SliceStack,
     inside: Callable[[Tensor, int], Tensor],
     threshold: float,
-    step: Callable[[float], None],
+    progress: Progress,
 ) -> list[Landmarks]:
     """Landmarks inside the body of every slice of a stack, each slice encoded once.
 
@@ -71,8 +72,6 @@ def encode_stack(
     ----------
     inside : callable
         Which keypoints [N, 2] px of slice k count.
-    step : callable
-        Told the share done, 0..1.
     """
     device = next(network.parameters()).device
     at_once = max(1, BATCH_PX // stack.images[0].size)
@@ -80,7 +79,7 @@ def encode_stack(
     for start in range(0, len(stack.images), at_once):
         part = torch.from_numpy(stack.images[start : start + at_once])[:, None].to(device)
         found += pick_landmarks(network, part, threshold)
-        step(min(1.0, (start + at_once) / len(stack.images)))
+        progress("", (start + at_once) / len(stack.images))
     kept = [inside(one.keypoints, k) for k, one in enumerate(found)]
     return [Landmarks(*(part[keep] for part in one)) for one, keep in zip(found, kept, strict=True)]
 
@@ -91,7 +90,7 @@ def best_answers(
     moving: list[Landmarks],
     reach: int,
     min_score: float,
-    step: Callable[[float], None],
+    progress: Progress,
 ) -> NDArray[np.float64]:
     """Rows (x, y, k of fixed, x, y, k of moving, score), one at most per landmark of a side."""
     found: list[NDArray[np.float64]] = []
@@ -112,7 +111,7 @@ def best_answers(
                 two[:, None],
             ]
             found.append(torch.cat([part.double() for part in columns], 1).cpu().numpy())
-        step((k + 1) / len(fixed))
+        progress("", (k + 1) / len(fixed))
     table = np.concatenate([np.zeros((0, 10)), *found])
     table = table[np.argsort(-table[:, 7], kind="stable")]  # smallest descriptor distance first
     for landmark in ([2, 8], [5, 9]):  # slice and row: once per fixed, then once per moving

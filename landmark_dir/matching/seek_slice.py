@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landmark_dir.matching.local_affine import LocalMotion, local_motion, with_neighbours
-from landmark_dir.matching.outliers import OutlierOptions, agreeing
+from landmark_dir.matching.outliers import agreeing
 from landmark_dir.matching.patch_alignment import align
 from landmark_dir.models.default import MAP_PX, SeekMaps
 from landmark_dir.models.device import has_bfloat16
 from landmark_dir.models.paper import CELL_PX, parabola_peak
+from landmark_dir.options import OutlierOptions
 
 PER_CELL = CELL_PX // MAP_PX  # places of the map along a cell
 LANDMARKS = 2  # of each cell of a slice; a volume has enough with one

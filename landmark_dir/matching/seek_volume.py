@@ -10,7 +10,6 @@ descriptors in half precision.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +30,7 @@ from landmark_dir.matching.map_stack import (
     seek_stack,
     tile_corners,
 )
-from landmark_dir.matching.outliers import OutlierOptions, agreeing, spread_rows
+from landmark_dir.matching.outliers import agreeing, spread_rows
 from landmark_dir.matching.patch_alignment import LEVELS_3D, align
 from landmark_dir.matching.seek_slice import (
     MANY,
@@ -41,6 +40,8 @@ from landmark_dir.matching.seek_slice import (
     better_reading,
 )
 from landmark_dir.models.default import MAP_PX, SeekMaps
+from landmark_dir.options import OutlierOptions
+from landmark_dir.progress import Progress, part
 
 FAR_MM = 40.0  # how far a landmark may have moved
 FAR_STEP_MM = 6.0  # between the slices of the far search
@@ -114,7 +115,7 @@ def seek_volumes(
     inside: Callable[[Tensor, int], Tensor],
     through_mm: float,
     threshold: float,
-    say: Callable[[str, float], None],
+    progress: Progress,
 ) -> Pairs3D:
     """Seek the landmarks of a fixed volume in a moving one.
 
@@ -128,15 +129,13 @@ def seek_volumes(
         How far from where the far search leads, through-plane.
     threshold : float
         Least matchability, 0..1.
-    say : callable
-        Told what is being done and the share done, 0..1.
     """
     stacks = [
-        _stack(part, encode, device, partial(say, name))
-        for name, part in (("encode fixed", fixed), ("encode moving", moving))
+        _stack(slices, encode, device, part(progress, start, start + 0.3, name))
+        for name, slices, start in (("encode fixed", fixed, 0.0), ("encode moving", moving, 0.3))
     ]
-    guides = _far(stacks[0], stacks[1], inside, threshold, partial(say, "seek far"))
-    told = partial(say, "seek near")
+    guides = _far(stacks[0], stacks[1], inside, threshold, part(progress, 0.6, 0.75, "seek far"))
+    told = part(progress, 0.75, 0.9, "seek near")
     hits = _near(stacks[0], stacks[1], guides, inside, through_mm, threshold, told)
     start, found = _in_mm(stacks[0], stacks[1], hits)
     kept = agreeing(start, found, AGREEMENT)
@@ -144,7 +143,7 @@ def seek_volumes(
         none = torch.zeros(0, device=device)
         nothing = Evidence(*[none] * len(Evidence._fields))
         return Pairs3D(np.zeros((0, 3)), np.zeros((0, 3)), nothing)
-    say("measure", 0.0)
+    progress("measure", 0.9)
     kept = kept[_spread(start[kept], hits.matchability[torch.from_numpy(kept).to(device)])]
     places, reading, correlation = _measure(fixed, moving, start[kept], found[kept], device)
     rows = torch.from_numpy(kept).to(device)
@@ -159,21 +158,21 @@ def _spread(points: NDArray[np.float64], matchability: Tensor) -> NDArray[np.int
 
 
 def _stack(
-    part: Slices,
+    slices: Slices,
     encode: Callable[[Tensor], SeekMaps],
     device: torch.device,
-    step: Callable[[float], None],
+    progress: Progress,
 ) -> MapStack:
     """Encode the slices one by one."""
     descriptors, matchability = [], []
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    for k, image in enumerate(part.images):
+    for k, image in enumerate(slices.images):
         maps = encode(torch.from_numpy(image)[None, None].to(device))
         descriptors.append(maps.descriptors[0].permute(1, 2, 0).to(half))
         matchability.append(maps.matchability[0])
-        step((k + 1) / len(part.images))
+        progress("", (k + 1) / len(slices.images))
     maps_of_all = torch.stack(descriptors), torch.stack(matchability)
-    return MapStack(*maps_of_all, float(MAP_PX), part.level_mm, part.first_mm)
+    return MapStack(*maps_of_all, float(MAP_PX), slices.level_mm, slices.first_mm)
 
 
 def _starts(
@@ -204,7 +203,7 @@ def _far(
     moving: MapStack,
     inside: Callable[[Tensor, int], Tensor],
     threshold: float,
-    step: Callable[[float], None],
+    progress: Progress,
 ) -> Guides:
     """Seek a few landmarks far around."""
     one, two = (pooled(stack, FAR_STEP_MM) for stack in (fixed, moving))
@@ -212,7 +211,7 @@ def _far(
     thin = round(one.level_mm / fixed.level_mm)
     starts = _starts(one, inside, threshold, 1, thin)
 
-    hits = seek_stack(one, two, starts, _middles(one, two, lambda points: points), window, step)
+    hits = seek_stack(one, two, starts, _middles(one, two, lambda points: points), window, progress)
     start, found = _in_mm(one, two, hits)
     kept = agreeing(start, found, FAR_AGREEMENT)
     return Guides(start[kept], found[kept])
@@ -225,13 +224,15 @@ def _near(
     inside: Callable[[Tensor, int], Tensor],
     through_mm: float,
     threshold: float,
-    step: Callable[[float], None],
+    progress: Progress,
 ) -> Hits:
     """Seek all landmarks near where the guides lead."""
     window = Window(math.ceil(through_mm / moving.level_mm), math.ceil(NEAR_MM / moving.place_mm))
     every = max(1, round(STEP_MM / fixed.level_mm))
     starts = _starts(fixed, inside, threshold, every, 1)
-    return seek_stack(fixed, moving, starts, _middles(fixed, moving, guides.moved), window, step)
+    return seek_stack(
+        fixed, moving, starts, _middles(fixed, moving, guides.moved), window, progress
+    )
 
 
 def _middles(

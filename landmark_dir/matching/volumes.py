@@ -1,6 +1,6 @@
 """Two volumes -> corresponding points, with either network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,15 +14,16 @@ from landmark_dir.geometry import Points, physical_to_index
 from landmark_dir.matching.paper import best_answers, encode_stack
 from landmark_dir.matching.seek_slice import Evidence
 from landmark_dir.matching.seek_volume import Slices, seek_volumes
-from landmark_dir.matching.slices import MatchingOptions
+from landmark_dir.matching.slices import DEFAULT, threshold
 from landmark_dir.models.default import SeekNetwork, scores
 from landmark_dir.models.device import encode
 from landmark_dir.models.weights import Network
+from landmark_dir.options import MatchingOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.preprocessing.slices import SliceStack, stack_slices
+from landmark_dir.progress import Progress, part, silent
 
 FINEST_MM = 2.0  # least slice distance that a volume is matched with
-StepCallback = Callable[[str, float], None]  # what is done, and its share done, 0..1
 
 
 def grid_to_match(network: Network, fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
@@ -53,8 +54,8 @@ def match_volumes(
     fixed_body: sitk.Image,
     prealigned_body: sitk.Image,
     network: Network,
-    options: MatchingOptions = MatchingOptions(),
-    step: StepCallback = lambda what, share: None,
+    options: MatchingOptions = DEFAULT,
+    progress: Progress = silent,
 ) -> PointPairs:
     """Match a fixed volume with a moving volume that is resampled into its frame.
 
@@ -75,22 +76,22 @@ def match_volumes(
         LPS mm; the moving points lie in the space of `prealigned`.
     """
     if isinstance(network, SeekNetwork):
-        pairs, evidence = seek_prealigned(network, fixed, prealigned, fixed_body, options, step)
+        pairs, evidence = seek_prealigned(network, fixed, prealigned, fixed_body, options, progress)
         score = scores(network.get_buffer("calibration")[1], evidence.features())
         pairs = replace(pairs, score=score.double().cpu().numpy())
         good = pairs.select(pairs.score >= options.min_score)
         return good.select(_lie_in(prealigned_body, good.moving))
-    threshold = options.threshold(network)
-    stacks = [stack_slices(image, network.stride) for image in (fixed, prealigned)]
+    least = threshold(options, network)
+    stacks = [stack_slices(image, network.stride, network.scale) for image in (fixed, prealigned)]
     fixed_landmarks, moving_landmarks = (
-        encode_stack(network, stack, partial(_in_mask, body, stack), threshold, told)
+        encode_stack(network, stack, partial(_in_mask, body, stack), least, told)
         for stack, body, told in (
-            (stacks[0], fixed_body, partial(step, "encode fixed")),
-            (stacks[1], prealigned_body, partial(step, "encode moving")),
+            (stacks[0], fixed_body, part(progress, 0.0, 0.3, "encode fixed")),
+            (stacks[1], prealigned_body, part(progress, 0.3, 0.6, "encode moving")),
         )
     )
     reach = int(options.search_mm / stacks[0].grid.GetSpacing()[2] + 1e-6)  # slices
-    told = partial(step, "match")
+    told = part(progress, 0.6, 1.0, "match")
     best = best_answers(network, fixed_landmarks, moving_landmarks, reach, options.min_score, told)
     return _lift(best[:, :3], best[:, 3:6], best[:, 6], stacks)
 
@@ -100,11 +101,11 @@ def seek_prealigned(
     fixed: sitk.Image,
     prealigned: sitk.Image,
     fixed_body: sitk.Image,
-    options: MatchingOptions = MatchingOptions(),
-    step: StepCallback = lambda what, share: None,
+    options: MatchingOptions = DEFAULT,
+    progress: Progress = silent,
 ) -> tuple[PointPairs, Evidence]:
     """Correspondences of two volumes in one frame, not scored, and what speaks for them."""
-    stacks = [stack_slices(image, network.stride) for image in (fixed, prealigned)]
+    stacks = [stack_slices(image, network.stride, network.scale) for image in (fixed, prealigned)]
     normal = np.array(stacks[0].grid.GetDirection())[2::3]
     first = [float(normal @ stack.grid.GetOrigin()) for stack in stacks]
     slices = [
@@ -118,8 +119,8 @@ def seek_prealigned(
         slices[1],
         inside=lambda xy, k: _in_mask(fixed_body, stacks[0], xy, k),
         through_mm=options.search_mm,
-        threshold=options.threshold(network),
-        say=step,
+        threshold=threshold(options, network),
+        progress=progress,
     )
     score = np.zeros(len(found.fixed))
     return _lift(found.fixed, found.moving, score, stacks), found.evidence

@@ -1,26 +1,26 @@
 """The `default` network: dense descriptors to *seek* landmarks with, tensors only.
 
-One convolutional pyramid sees three HU windows (soft tissue, lung, bone), goes down to stride 32
+One convolutional pyramid sees a few windows (of CT soft tissue, lung, bone), goes down to stride 32
 and is fused back at stride 4, where each place has a unit descriptor for finding and a matchability
 (how likely seeking from here succeeds). Full resolution is never convolved: pixels are folded into
-channels first. The place below the pixel is measured in the images (`refining`).
+channels first. The place below the pixel is measured in the images (`matching.patch_alignment`).
 """
 
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from landmark_dir.models.paper import fold_batch_norm
-from landmark_dir.preprocessing.slices import to_network
+from landmark_dir.preprocessing.intensity import CT, InputScale
 
 WIDTHS = (32, 64, 96, 128, 160)  # channels at strides 2, 4, 8, 16, 32
 FUSED = 64  # channels of the fused pyramid, and of a descriptor
 STEM_PX, MAP_PX = 2, 4  # strides of the stem and of the maps
-WINDOWS_HU = ((-160.0, 240.0), (-1000.0, -200.0), (150.0, 1300.0))  # soft tissue, lung, bone
-EVIDENCE = 6  # figures that speak for a pair, see `matching_seek.Evidence`
+EVIDENCE = 6  # figures that speak for a pair, see `matching.seek_slice.Evidence`
 FIRST_SCALE = 30.0  # 1 / temperature of the softmax before training; it settles by itself
 
 
@@ -40,14 +40,15 @@ def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class SeekNetwork(nn.Module):
-    """Pyramid, descriptors and matchability."""
+    """Pyramid, descriptors and matchability; `scale` says what its input means."""
 
     stride = 32  # slices are padded to a multiple of this, px
     landmark_threshold = 0.1  # least matchability
 
-    def __init__(self) -> None:
+    def __init__(self, scale: InputScale = CT) -> None:
         super().__init__()
-        self.stem = _layer(len(WINDOWS_HU) * STEM_PX**2, WIDTHS[0])
+        self.scale = scale
+        self.stem = _layer(len(scale.windows) * STEM_PX**2, WIDTHS[0])
         pairs = list(zip(WIDTHS[:-1], WIDTHS[1:], strict=True))
         self.down = nn.ModuleList(nn.Sequential(_layer(a, b, 2), _layer(b, b)) for a, b in pairs)
         self.lateral = nn.ModuleList(nn.Conv2d(b, FUSED, 1) for _, b in pairs)
@@ -56,7 +57,7 @@ class SeekNetwork(nn.Module):
         self.matchability = nn.Conv2d(FUSED, 1, 1)
         self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.register_buffer("calibration", torch.zeros(2, EVIDENCE + 1))  # of slices, of volumes
-        bounds = torch.from_numpy(to_network(torch.tensor(WINDOWS_HU).numpy()))  # [3, 2]
+        bounds = torch.from_numpy(scale.to_network(np.array(scale.windows)))  # [windows, 2]
         self.register_buffer("bounds", bounds, persistent=False)
 
     def fold(self) -> "SeekNetwork":
@@ -65,7 +66,7 @@ class SeekNetwork(nn.Module):
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def windows(self, slices: Tensor) -> Tensor:
-        """Slices [B, 1, H, W] in network units, seen through the HU windows: [B, 3, H, W] -1..1."""
+        """Slices [B, 1, H, W] in network units through the windows: [B, windows, H, W] -1..1."""
         low, high = self.get_buffer("bounds").T[:, :, None, None]  # [3, 1, 1] each
         seen: Tensor = (slices - low) / (high - low)
         return 2 * seen.clamp(0, 1) - 1

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from landmark_dir.preprocessing.intensity import CT, InputScale
+
 FILTERS = (16, 32, 64, 128, 256)  # [paper] sec. 2.2.1
 CELL_PX = 8  # one landmark per cell, [paper] sec. 2.4
 
@@ -57,14 +59,18 @@ def fold_batch_norm(network: nn.Module) -> None:
 
 
 class PaperNetwork(nn.Module):
-    """CNN branch and matching layer of [paper]; the sampling layer has no parameters."""
+    """CNN branch and matching layer of [paper]; the sampling layer has no parameters.
+
+    `scale` says what its input means.
+    """
 
     stride = 2 ** (len(FILTERS) - 1)  # slices are padded to a multiple of this, px
     landmark_threshold = 0.5  # [paper] sec. 2.6
     descriptor_size = FILTERS[-2] + FILTERS[-1]  # 384, [paper] sec. 2.2.1
 
-    def __init__(self) -> None:
+    def __init__(self, scale: InputScale = CT) -> None:
         super().__init__()
+        self.scale = scale
         pairs = list(zip(FILTERS[:-1], FILTERS[1:], strict=True))
         self.down = nn.ModuleList([_double_conv(1, FILTERS[0])])
         self.down.extend(_double_conv(a, b) for a, b in pairs)

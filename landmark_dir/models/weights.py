@@ -1,7 +1,8 @@
 """Find, check and load a weights file.
 
-Weights are safetensors files that carry in their metadata the name of their network and a
-SHA-256 of their tensors, so a damaged or edited file is told from a whole one.
+Weights are safetensors files that carry in their metadata the name of their network, the scale of
+the images it was trained on, and a SHA-256 of their tensors, so a damaged or edited file is told
+from a whole one.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from landmark_dir.errors import BadWeights
 from landmark_dir.models.default import SeekNetwork
 from landmark_dir.models.paper import PaperNetwork
+from landmark_dir.preprocessing.intensity import CT, SCALES
 
 Network = PaperNetwork | SeekNetwork
 NETWORKS: dict[str, type[PaperNetwork] | type[SeekNetwork]] = {
@@ -77,7 +79,8 @@ def save_weights(network: Network, path: Path, notes: dict[str, str]) -> None:
         for key, value in network.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
-    metadata = {**notes, "network": name, "sha256": _tensor_hash(tensors)}
+    metadata = {**notes, "network": name, "input_scale": network.scale.name}
+    metadata["sha256"] = _tensor_hash(tensors)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata=metadata)
     temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
@@ -112,13 +115,19 @@ def load_weights(weights: str | Path, device: str = "cpu", *, fold: bool = True)
             f"{json.dumps(list(NETWORKS))}, found {json.dumps(metadata.get('network'))}; "
             "make the file with `python -m training.export`"
         )
+    scale = SCALES.get(metadata.get("input_scale", CT.name))  # all files that do not say are of CT
+    if scale is None:
+        raise BadWeights(
+            f"weights {path}: input scale {metadata['input_scale']!r}, expected one that this "
+            f"version of landmark_dir knows ({', '.join(SCALES)})"
+        )
     sha256 = _tensor_hash(tensors)
     if sha256 != metadata.get("sha256"):
         raise BadWeights(
             f"weights {path}: the tensors do not match the SHA-256 the file was written with; "
             "it is damaged or was edited, fetch it again"
         )
-    network = NETWORKS[metadata["network"]]()
+    network = NETWORKS[metadata["network"]](scale)
     try:
         missing, unexpected = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:

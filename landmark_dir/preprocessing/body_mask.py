@@ -8,11 +8,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from landmark_dir.preprocessing.intensity import CT, InputScale
+
 Mask: TypeAlias = NDArray[np.bool_]  # [z, y, x]
 
 MIN_VOXELS = 4  # along each axis of the coarse grid
-BODY_HU = -500.0  # half-way from air (-1000) to soft tissue (0): the edge that a scanner blurs
-LUNG_HU = -950.0  # lung is denser (bar emphysema [Gevenois 1996]), the air outside is not
 BODY_GRID_MM = 2.5  # coarse grid of the morphology: the mask is good to about one such voxel
 THIN_MM = 5.0  # radius; what is thinner than 10 mm in an axial slice is sheet, tube or table
 FLAT_MM = 12.0  # radius; a part thinner than 24 mm all along is table, wrists are thicker
@@ -21,13 +21,16 @@ IN_SLICE = np.zeros((3, 3, 3), dtype=bool)  # neighbours [z, y, x] within an axi
 IN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
 
 
-def body_mask(image: sitk.Image) -> sitk.Image:
-    """Find the patient's body in a CT in HU, lungs and bowel gas included, table excluded.
+def body_mask(image: sitk.Image, scale: InputScale = CT) -> sitk.Image:
+    """Find the patient's body in an image, by default a CT in HU.
+
+    Lungs and bowel gas are part of it, the table is not.
 
     Returns
     -------
     sitk.Image
-        uint8 0 / 1 on the grid of `image`; empty if nothing is denser than `BODY_HU`.
+        uint8 0 / 1 on the grid of `image`; empty if nothing is above
+        `scale.body_above`.
     """
     shrink = [
         max(1, min(int(BODY_GRID_MM / mm), n // MIN_VOXELS))
@@ -35,9 +38,9 @@ def body_mask(image: sitk.Image) -> sitk.Image:
     ]
     coarse = sitk.DICOMOrient(sitk.BinShrink(image, shrink), "LPS")  # z, y, x: axial slices
     hu = sitk.GetArrayViewFromImage(coarse)
-    tissue = hu > BODY_HU
+    tissue = hu > scale.body_above
     body = _big_parts(tissue, coarse.GetSpacing())
-    body = _front_to_back(body | _cavities(body, tissue, hu))
+    body = _front_to_back(body | _cavities(body, tissue, hu > scale.lung_above))
     # a chest wall may be too thin to be solid, but it lies beside the lung
     beside_air = _morphology(sitk.BinaryDilate, body & ~tissue, 2 * THIN_MM, coarse.GetSpacing())
     body = _front_to_back(body | (beside_air & tissue))
@@ -74,7 +77,7 @@ def _morphology(
     return np.asarray(sitk.GetArrayFromImage(done) > 0)
 
 
-def _cavities(body: Mask, tissue: Mask, hu: NDArray[Any]) -> Mask:
+def _cavities(body: Mask, tissue: Mask, lung: Mask) -> Mask:
     """Find the air [z, y, x] that `tissue` encloses in axial slices, and that is the body's.
 
     It is if most of its wall is: the foam of a table has the table around it. Vessels are thin,
@@ -83,7 +86,7 @@ def _cavities(body: Mask, tissue: Mask, hu: NDArray[Any]) -> Mask:
     air, count = ndimage.label(~tissue, IN_SLICE)
     wall = ndimage.maximum_filter(air, (1, 3, 3)) * tissue
     of_body = _share(wall, body, count + 1)
-    of_lung = _share(air, hu > LUNG_HU, count + 1)
+    of_lung = _share(air, lung, count + 1)
     chosen = (of_body > 0.7) | ((of_lung > 0.5) & (of_body > 0.4))
     chosen[air[:, [0, -1]]] = chosen[air[:, :, [0, -1]]] = False  # open at the border
     chosen[0] = False  # tissue

@@ -7,17 +7,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir.geometry import Points, as_points, index_to_physical
+from landmark_dir.preprocessing.intensity import CT, InputScale
 
 PIXEL_MM = 1.0  # [paper] sec. 2.1
-# One channel, piecewise linear in HU and invertible: soft tissue gets the largest share of the
-# range, lung and bone keep their order. The paper is silent about grey values.
-HU_KNOTS = (-1024.0, -950.0, -200.0, 250.0, 2000.0)
-NETWORK_KNOTS = (-1.0, -0.95, -0.5, 0.6, 1.0)
-
-
-def to_network(hu: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float32]:
-    """Map HU to network units, -1..1; values beyond the knots are clipped."""
-    return np.asarray(np.interp(hu, HU_KNOTS, NETWORK_KNOTS), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,9 @@ class SliceStack:
         return index_to_physical(self.grid, as_points(np.column_stack([keypoints, k])))
 
 
-def resample_in_plane(image: sitk.Image, pixel_mm: float = PIXEL_MM) -> sitk.Image:
+def resample_in_plane(
+    image: sitk.Image, pixel_mm: float = PIXEL_MM, outside: float = CT.air
+) -> sitk.Image:
     """Resample to `pixel_mm` in-plane; slices, direction and field of view are kept."""
     size, spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
     if np.allclose(spacing[:2], pixel_mm, atol=1e-3):
@@ -64,18 +58,18 @@ def resample_in_plane(image: sitk.Image, pixel_mm: float = PIXEL_MM) -> sitk.Ima
         origin.tolist(),
         new_spacing.tolist(),
         image.GetDirection(),
-        -1024.0,
+        outside,
         sitk.sitkFloat32,
     )
 
 
-def stack_slices(image: sitk.Image, stride: int) -> SliceStack:
-    """Cut a CT volume in HU into axial slices for a network of the given stride.
+def stack_slices(image: sitk.Image, stride: int, scale: InputScale = CT) -> SliceStack:
+    """Cut a volume, by default CT in HU, into axial slices for a network of the given stride.
 
     However the volume is stored, x runs to the left, y to the back and slices to the head: the
     network has seen nothing else.
     """
-    grid = resample_in_plane(sitk.DICOMOrient(image, "LPS"))
-    images = to_network(sitk.GetArrayViewFromImage(grid))  # [z, y, x]
+    grid = resample_in_plane(sitk.DICOMOrient(image, "LPS"), outside=scale.air)
+    images = scale.to_network(sitk.GetArrayViewFromImage(grid))  # [z, y, x]
     pad = [(0, -side % stride) for side in images.shape[1:]]
     return SliceStack(np.pad(images, [(0, 0), *pad], constant_values=-1.0), grid)

@@ -1,51 +1,55 @@
-"""What a finished run is for: images and points through its transform, and the transform itself."""
+"""What a finished run can do: images and points through its transform, and the transform itself."""
 
 import logging
-import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 
-from landmark_dir.elastix.engines import find_backend
-from landmark_dir.errors import BadPoints, BadRunFolder, BadVolume
-from landmark_dir.geometry import Points, distances_mm, index_to_physical, inside, voxel_centres
+from landmark_dir.elastix.engines import find_engine
+from landmark_dir.elastix.transform_files import read_chain
+from landmark_dir.errors import BadArgument, BadPoints, BadRunFolder, BadVolume
+from landmark_dir.evaluation.metrics import Summary, summarise
+from landmark_dir.geometry import Points, as_points, distances_mm, inside, voxel_centres
 from landmark_dir.io import run_folder
-from landmark_dir.io.point_files import (
-    read_elastix_points,
-    read_markups,
-    write_elastix_points,
-    write_markups,
-)
+from landmark_dir.io.point_files import PointList, read_point_list, write_point_list
 from landmark_dir.io.volumes import SUFFIXES, check_labels, read_labels, write_volume
-from landmark_dir.registration.inputs import Volume, as_volume
-from landmark_dir.transforms.chain import Chain, read_transform
-from landmark_dir.transforms.fields import Inverse, displacement, invert, invert_points
-from landmark_dir.transforms.fields import jacobian as jacobian_determinant
+from landmark_dir.registration.inputs import Volume, as_path, as_volume
+from landmark_dir.registration.result import Result, open_run
+from landmark_dir.transforms import export as transform_export
+from landmark_dir.transforms.chain import Chain
+from landmark_dir.transforms.fields import invert, invert_points
+from landmark_dir.transforms.warp import warp_image
 
 log = logging.getLogger(__name__)
 
-MARKUPS = ".mrk.json"
-TRANSFORM_SUFFIXES = (".h5", ".tfm")
-EXPORT_MM = 1e-3
-EXPORT_POINTS = 2000
-UNSOLVED_MM = 0.01  # residual of an inverse that is none
+UNSOLVED_MM = 0.01  # residual of the inverse of a point that is none
+UNSOLVED_VOXEL_MM = 0.1  # residual above which a voxel counts as not inverted
 OUTSIDE_STRIDE = 4  # voxels between the samples that tell whether two images meet at all
 
 
+class Inverse(NamedTuple):
+    """Moving -> fixed on a grid, and how far T takes its answers from where they belong."""
+
+    field: sitk.Image  # displacement, mm, LPS; three components
+    residual_mm: Summary  # |T(inverse(y)) - y| over voxels whose answer lies in the fixed image
+    unsolved: int  # voxels of these that are more than 0.1 mm off
+
+
 def warp(
-    run: str | Path,
+    run: str | Path | Result,
     image: Volume,
     out: str | Path | None = None,
     *,
     labels: bool = False,
-    backend: str = "auto",
 ) -> sitk.Image:
     """Warp an image of the moving side onto the fixed grid of a finished run.
 
     Parameters
     ----------
+    run : path or Result
     image : sitk.Image or path
         The moving image, or anything in its space.
     out : path, optional
@@ -55,62 +59,71 @@ def warp(
 
     Raises
     ------
-    BadRunFolder, BadVolume, BackendMissing, ElastixFailed
+    BadArgument, BadRunFolder, BadVolume
     """
-    transform = run_folder.run_transform(Path(run))
+    result = _opened(run)
     _check_output(out, SUFFIXES)
     moving = _label_map(image) if labels else as_volume(image, "image")
-    with closing(find_backend(backend)) as engine:
-        warped = engine.warp_image(transform, moving, labels=labels)
-        wanted = engine.map_points(transform, voxel_centres(warped, OUTSIDE_STRIDE))
+    wanted = result.chain.map_points(voxel_centres(result.warped, OUTSIDE_STRIDE))
     if not inside(moving, wanted).any():
         raise BadVolume(
             f"{image if isinstance(image, str | Path) else 'image'}: lies wholly outside what the "
             "run maps; expected the moving image of that run, or one in its space"
         )
-    if out is not None:
-        write_volume(warped, Path(out))
-    return warped
+    return _written(warp_image(moving, result.chain, result.warped, labels=labels), out)
 
 
 def warp_points(
-    run: str | Path,
+    run: str | Path | Result,
     points: Points | str | Path,
     out: str | Path | None = None,
     *,
     inverse: bool = False,
-    backend: str = "auto",
 ) -> Points:
     """Map fixed points [N, 3], LPS mm, or a point file, to moving space.
 
-    Point files: elastix (`.txt`) and 3D Slicer markups (`.mrk.json`), by suffix.
+    Point files, by suffix: 3D Slicer's `.mrk.json`, `.json` and `.fcsv`, whose labels are kept;
+    every other is an elastix point file.
 
     Parameters
     ----------
+    run : path or Result
     inverse : bool
         Map moving points to fixed space instead, by iteration.
 
     Raises
     ------
-    BadRunFolder, BadPoints, BackendMissing, ElastixFailed
+    BadArgument, BadRunFolder, BadPoints
     """
-    transform = run_folder.run_transform(Path(run))
+    result = _opened(run)
     _check_output(out)
-    given = _read_points(points)
+    given = _as_list(points)
     if inverse:
-        mapped = _inverted(transform, given)
-        _warn_outside(Path(run), mapped)
+        mapped = _inverted(result.chain, given.points)
+        _warn_outside(result, mapped)
     else:
-        _warn_outside(Path(run), given)
-        with closing(find_backend(backend)) as engine:
-            mapped = engine.map_points(transform, given)
+        _warn_outside(result, given.points)
+        mapped = result.chain.map_points(given.points)
     if out is not None:
-        _write_points(mapped, Path(out))
+        write_point_list(given._replace(points=mapped), Path(out))
     return mapped
 
 
-def _inverted(transform: Path, moving: Points) -> Points:
-    chain = read_transform(transform)
+def _as_list(points: Points | str | Path) -> PointList:
+    if isinstance(points, str | Path):
+        return read_point_list(points)
+    try:
+        array = as_points(points)
+    except (ValueError, TypeError) as error:
+        raise BadArgument(
+            f"points: expected an array of shape (N, 3) or a file, {error}"
+        ) from error
+    if not np.isfinite(array).all():
+        raise BadPoints("points: NaN or infinite coordinates; drop those points first")
+    return PointList(array)
+
+
+def _inverted(chain: Chain, moving: Points) -> Points:
     fixed = invert_points(chain, moving)
     left = distances_mm(chain.map_points(fixed), moving)
     lost = ~(left <= UNSOLVED_MM)
@@ -123,42 +136,32 @@ def _inverted(transform: Path, moving: Points) -> Points:
     return fixed
 
 
-def _read_points(points: Points | str | Path) -> Points:
-    if not isinstance(points, str | Path):
-        return points
-    read = read_markups if str(points).endswith(MARKUPS) else read_elastix_points
-    return read(Path(points))
-
-
-def _write_points(points: Points, out: Path) -> None:
-    write = write_markups if out.name.endswith(MARKUPS) else write_elastix_points
-    write(points, out)
-
-
-def field(run: str | Path, out: str | Path | None = None) -> sitk.Image:
+def field(run: str | Path | Result, out: str | Path | None = None) -> sitk.Image:
     """Displacement T(x) - x, mm, LPS, at each voxel of the fixed grid; three components, float32.
 
     Raises
     ------
-    BadRunFolder, BadVolume
+    BadArgument, BadRunFolder, BadVolume
     """
-    chain, grid = _chain_and_grid(run, out)
-    return _written(displacement(chain, grid), out)
+    result = _opened(run)
+    _check_output(out, SUFFIXES)
+    return _written(result.displacement, out)
 
 
-def jacobian(run: str | Path, out: str | Path | None = None) -> sitk.Image:
+def jacobian(run: str | Path | Result, out: str | Path | None = None) -> sitk.Image:
     """Determinant of dT/dx at each voxel of the fixed grid; float32, 0 and below: folded.
 
     Raises
     ------
-    BadRunFolder, BadVolume
+    BadArgument, BadRunFolder, BadVolume
     """
-    chain, grid = _chain_and_grid(run, out)
-    return _written(jacobian_determinant(chain, grid), out)
+    result = _opened(run)
+    _check_output(out, SUFFIXES)
+    return _written(result.jacobian, out)
 
 
 def inverse(
-    run: str | Path, out: str | Path | None = None, *, like: Volume | None = None
+    run: str | Path | Result, out: str | Path | None = None, *, like: Volume | None = None
 ) -> Inverse:
     """Moving -> fixed as a displacement field on the moving grid, with its residual.
 
@@ -172,12 +175,12 @@ def inverse(
     BadRunFolder
         If the moving image is not where it was, and `like` is not given.
     """
-    chain, grid = _chain_and_grid(run, out)
-    found = invert(
-        chain, _moving_grid(Path(run)) if like is None else as_volume(like, "like"), grid
-    )
-    _written(found.field, out)
-    return found
+    result = _opened(run)
+    _check_output(out, SUFFIXES)
+    grid = _moving_grid(result.folder) if like is None else as_volume(like, "like")
+    found, left = invert(result.chain, grid, result.warped)
+    _written(found, out)
+    return Inverse(found, summarise(left.astype(np.float64)), int((left > UNSOLVED_VOXEL_MM).sum()))
 
 
 def _moving_grid(run: Path) -> sitk.Image:
@@ -191,11 +194,17 @@ def _moving_grid(run: Path) -> sitk.Image:
     return as_volume(path, "moving")
 
 
-def export(run: str | Path, out: str | Path) -> float:
+def export(run: str | Path | Result, out: str | Path) -> float:
     """Write the transform as an ITK file that SimpleITK and 3D Slicer read.
 
     Both take it as a map from fixed to moving points. In 3D Slicer, put it on the *moving* volume:
-    what is read from such files is the transform from parent.
+    what is read from such files is the transform from parent. What makes `warped.nii.gz` of it says
+    `resample_call`.
+
+    Parameters
+    ----------
+    out : path
+        `.h5` or `.tfm`.
 
     Returns
     -------
@@ -204,36 +213,32 @@ def export(run: str | Path, out: str | Path) -> float:
 
     Raises
     ------
-    BadRunFolder
-        If the two differ by more than a micrometre; no file is left then.
+    BadArgument, BadRunFolder
+        Also if the two differ by more than a micrometre; no file is left then.
     """
-    transform = run_folder.run_transform(Path(run))
-    _check_output(out, TRANSFORM_SUFFIXES)
-    warped = sitk.ReadImage(str(Path(run) / run_folder.WARPED))
-    with tempfile.TemporaryDirectory(dir=Path(out).parent) as scratch:
-        file = Path(scratch) / Path(out).name
-        sitk.WriteTransform(read_transform(transform).itk(), str(file))
-        again = sitk.ReadTransform(str(file))
-        points = index_to_physical(
-            warped, np.random.default_rng(0).uniform(0, warped.GetSize(), (EXPORT_POINTS, 3))
+    result = _opened(run)
+    _check_output(out, transform_export.SUFFIXES)
+    with closing(find_engine()) as engine:
+        return transform_export.export_transform(
+            result.transform_file, result.warped, Path(out), engine
         )
-        with closing(find_backend()) as engine:
-            wanted = engine.map_points(transform, points)
-        mapped = np.array([again.TransformPoint(point) for point in points.tolist()])
-        worst = float(distances_mm(mapped, wanted).max())
-        if worst > EXPORT_MM:
-            raise BadRunFolder(
-                f"{run}: the exported transform is {worst:.3g} mm off transformix, expected at "
-                f"most {EXPORT_MM} mm; nothing was written"
-            )
-        file.replace(out)
-    return worst
 
 
-def _chain_and_grid(run: str | Path, out: str | Path | None) -> tuple[Chain, sitk.Image]:
-    transform = run_folder.run_transform(Path(run))
-    _check_output(out, SUFFIXES)
-    return read_transform(transform), sitk.ReadImage(str(Path(run) / run_folder.WARPED))
+def resample_call(run: str | Path | Result, exported: str | Path) -> str:
+    """The SimpleITK call that makes `warped.nii.gz` from both images and an exported file.
+
+    What it gives still has to be kept within the range of the moving image, and rounded where that
+    is of integers.
+    """
+    parameters = read_chain(_opened(run).transform_file)[0]
+    outside = float(parameters["DefaultPixelValue"][0])
+    transform = f"sitk.ReadTransform({str(exported)!r})"
+    how = f"sitk.sitkBSpline, {outside:g}, sitk.sitkFloat32"
+    return f"sitk.Resample(moving, fixed, {transform}, {how})"
+
+
+def _opened(run: str | Path | Result) -> Result:
+    return run if isinstance(run, Result) else open_run(run)
 
 
 def _written(image: sitk.Image, out: str | Path | None) -> sitk.Image:
@@ -245,24 +250,24 @@ def _written(image: sitk.Image, out: str | Path | None) -> sitk.Image:
 def _label_map(image: Volume) -> sitk.Image:
     if isinstance(image, sitk.Image):
         return check_labels(image, "image")
-    return read_labels(image)
+    return read_labels(as_path(image, "image", "a SimpleITK image or a path"))
 
 
 def _check_output(out: str | Path | None, suffixes: tuple[str, ...] = ("",)) -> None:
     """Refuse an output file that could not be written, before anything slow is done."""
     if out is None:
         return
-    path = Path(out)
+    path = as_path(out, "out", "the path of a file to write")
     if not path.name.lower().endswith(suffixes):
-        raise ValueError(f"{path}: unknown suffix, expected one of {', '.join(suffixes)}")
+        raise BadArgument(f"{path}: unknown suffix, expected one of {', '.join(suffixes)}")
     if path.is_dir():
-        raise ValueError(f"{path}: expected the name of a file to write, found a folder")
+        raise BadArgument(f"{path}: expected the name of a file to write, found a folder")
     if not path.parent.is_dir():
-        raise ValueError(f"{path}: its folder does not exist; create {path.parent} first")
+        raise BadArgument(f"{path}: its folder does not exist; create {path.parent} first")
 
 
-def _warn_outside(run: Path, points: Points) -> None:
-    outside = int(np.sum(~inside(sitk.ReadImage(str(run / run_folder.WARPED)), points)))
+def _warn_outside(result: Result, points: Points) -> None:
+    outside = int(np.sum(~inside(result.warped, points)))
     if outside:
         log.warning(
             "%d of %d points lie outside the fixed image, where the transform is a guess; "

@@ -1,48 +1,61 @@
 """Two volumes and what comes with them: read and checked before anything slow is done."""
 
 import logging
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import SimpleITK as sitk
 
-from landmark_dir.errors import BadVolume
+from landmark_dir.errors import BadArgument, BadPoints, BadVolume
 from landmark_dir.geometry import centre, distances_mm
 from landmark_dir.io.point_files import read_pairs
 from landmark_dir.io.run_folder import sha256
 from landmark_dir.io.volumes import (
     check_mask,
     check_volume,
-    looks_like_ct,
     overlap_fraction,
     read_mask,
     read_volume,
 )
 from landmark_dir.options import RegisterOptions
-from landmark_dir.points import (
-    PointPairs,
-    check_inside,
-)
+from landmark_dir.points import PointPairs, check_inside
 from landmark_dir.preprocessing.body_mask import body_mask
+from landmark_dir.preprocessing.intensity import looks_like_ct
 
 log = logging.getLogger(__name__)
 
 Volume: TypeAlias = sitk.Image | str | Path
+Points: TypeAlias = PointPairs | tuple[str | Path, str | Path]  # pairs, or fixed and moving file
 MIN_OVERLAP = 0.05  # share of the fixed image; less gives elastix too few samples
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Two checked volumes and what is known of them."""
+    """Two checked volumes and what is known of them.
+
+    Attributes
+    ----------
+    fixed_body : sitk.Image
+        Where the body is in the fixed image, and its mask, if there is one.
+    points : PointPairs or None
+        Points of the user's own; None: none were given.
+    sources : mapping
+        Path, hash and grid of each input, as in `run.json`.
+    warnings : tuple of str
+        What is doubtful about them.
+    """
 
     fixed: sitk.Image
     moving: sitk.Image
     fixed_body: sitk.Image
     fixed_mask: sitk.Image | None
     moving_mask: sitk.Image | None
-    described: dict[str, Any]
-    warnings: list[str]
+    points: PointPairs | None
+    sources: Mapping[str, Any]
+    warnings: tuple[str, ...]
 
     def outside_hu(self) -> float:
         """What stands for no data around the moving image: its smallest value."""
@@ -52,58 +65,85 @@ class Inputs:
 def load_inputs(
     fixed: Volume,
     moving: Volume,
-    fixed_mask: Volume | None,
-    moving_mask: Volume | None,
     options: RegisterOptions,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    points: Points | None = None,
 ) -> Inputs:
-    """Read and check everything before anything slow or lasting is done."""
+    """Read and check everything before anything slow or lasting is done.
+
+    Raises
+    ------
+    BadVolume, BadPoints
+        If something is not as expected, or the images hardly overlap.
+    """
+    if not isinstance(options, RegisterOptions):
+        raise BadArgument(f"options: expected RegisterOptions, found {type(options).__name__}")
     images = {"fixed": as_volume(fixed, "fixed"), "moving": as_volume(moving, "moving")}
     masks = {
         "fixed": _mask(fixed_mask, images["fixed"], "fixed mask"),
         "moving": _mask(moving_mask, images["moving"], "moving mask"),
     }
-    overlap = overlap_fraction(images["fixed"], images["moving"])
-    if options.align == "world" and overlap < MIN_OVERLAP:
-        distance = float(distances_mm(centre(images["fixed"]), centre(images["moving"]))[0])
-        raise BadVolume(
-            f"fixed and moving overlap in {overlap:.0%} of the fixed image (their centres are "
-            f"{distance:.0f} mm apart), expected at least {MIN_OVERLAP:.0%}; --align centers "
-            "starts from the image centres"
-        )
+    if options.align == "world":
+        _check_overlap(images["fixed"], images["moving"])
     doubts = {name: looks_like_ct(image) for name, image in images.items()}
-    warnings = [f"{name}: {doubt}" for name, doubt in doubts.items() if doubt]
+    warnings = tuple(f"{name}: {doubt}" for name, doubt in doubts.items() if doubt)
     for warning in warnings:
         log.warning(warning)
+    given = _given_points(points, images["fixed"], images["moving"])
+    files = (None, None) if isinstance(points, PointPairs) or points is None else points
     body = body_mask(images["fixed"])
     if masks["fixed"] is not None:
         body = sitk.And(body, masks["fixed"])
+    named = {"fixed": fixed, "moving": moving, "fixed_mask": fixed_mask}
+    named |= {"moving_mask": moving_mask}
     sources = {
-        "fixed": fixed,
-        "moving": moving,
-        "fixed_mask": fixed_mask,
-        "moving_mask": moving_mask,
+        name: {**_source(one), **(_grid(images[name]) if name in images else {})}
+        for name, one in named.items()
+        if one is not None
     }
-    described = {
-        name: {**_source(given), **(_grid(images[name]) if name in images else {})}
-        for name, given in sources.items()
-        if given is not None
-    }
+    if given is not None:
+        sources |= {"fixed_points": _source(files[0]), "moving_points": _source(files[1])}
     return Inputs(
         images["fixed"],
         images["moving"],
         body,
         masks["fixed"],
         masks["moving"],
-        described,
+        given,
+        sources,
         warnings,
     )
+
+
+def _check_overlap(fixed: sitk.Image, moving: sitk.Image) -> None:
+    overlap = overlap_fraction(fixed, moving)
+    if overlap < MIN_OVERLAP:
+        distance = float(distances_mm(centre(fixed), centre(moving))[0])
+        raise BadVolume(
+            f"fixed and moving overlap in {overlap:.0%} of the fixed image (their centres are "
+            f"{distance:.0f} mm apart), expected at least {MIN_OVERLAP:.0%}; --align centers "
+            "starts from the image centres"
+        )
 
 
 def as_volume(volume: Volume, name: str) -> sitk.Image:
     """Read or check a volume; `name` is what messages call it."""
     if isinstance(volume, sitk.Image):
         return check_volume(volume, name)
-    return read_volume(Path(volume))
+    return read_volume(as_path(volume, name, "a SimpleITK image or a path"))
+
+
+def as_path(given: object, name: str, expected: str = "a path") -> Path:
+    """A path, or a sentence that names the argument and says what was expected instead."""
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    hint = ""
+    if type(given).__name__ in ("ndarray", "Tensor"):
+        hint = "; an array has no place in space: SimpleITK.GetImageFromArray makes an image, "
+        hint += "whose spacing, origin and direction have to be set"
+    raise BadArgument(f"{name}: expected {expected}, found {type(given).__name__}{hint}")
 
 
 def _mask(mask: Volume | None, image: sitk.Image, name: str) -> sitk.Image | None:
@@ -111,7 +151,7 @@ def _mask(mask: Volume | None, image: sitk.Image, name: str) -> sitk.Image | Non
         return None
     if isinstance(mask, sitk.Image):
         return check_mask(mask, image, name)
-    return read_mask(Path(mask), image, name)
+    return read_mask(as_path(mask, name, "a SimpleITK image or a path"), image, name)
 
 
 def _source(given: object) -> dict[str, Any]:
@@ -125,14 +165,24 @@ def _grid(image: sitk.Image) -> dict[str, Any]:
     return {"size_xyz": image.GetSize(), "spacing_mm": image.GetSpacing()}
 
 
-def given_points(
-    points: tuple[str | Path, str | Path] | PointPairs | None, inputs: Inputs
+def _given_points(
+    points: Points | None, fixed: sitk.Image, moving: sitk.Image
 ) -> PointPairs | None:
-    """Read and check a user's points, two files or pairs; None stays None."""
+    """Read and check a user's points; None stays None."""
     if points is None:
         return None
-    pairs = points if isinstance(points, PointPairs) else read_pairs(*map(Path, points))
-    check_inside(pairs, inputs.fixed, inputs.moving)
-    sources = (None, None) if isinstance(points, PointPairs) else points
-    inputs.described.update(fixed_points=_source(sources[0]), moving_points=_source(sources[1]))
+    pairs = as_pairs(points, "points")
+    if not len(pairs):
+        raise BadPoints("points: expected at least one pair, found none")
+    check_inside(pairs, fixed, moving)
     return pairs
+
+
+def as_pairs(points: Points, name: str) -> PointPairs:
+    """Pairs, or two point files; `name` is what messages call them."""
+    if isinstance(points, PointPairs):
+        return points
+    expected = "PointPairs, or two point files, fixed first"
+    if not isinstance(points, tuple | list) or len(points) != 2:
+        raise BadArgument(f"{name}: expected {expected}, found {type(points).__name__}")
+    return read_pairs(*(as_path(one, name, expected) for one in points))

@@ -1,7 +1,7 @@
 """The landmarks of a registration: sought by the network or given, and what they are used for.
 
-A part of the network's landmarks is held back: no stage that moves anything sees them, so the
-registration can be judged at them.
+Some of the matched places are held back: nothing that is fitted or moved sees them, in no pass, so
+the registration can be judged at them.
 """
 
 import logging
@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_dir.elastix.transform_files import write_bspline
 from landmark_dir.errors import BadPoints, TooFewLandmarks
 from landmark_dir.geometry import Points, corners, distances_mm, inside
 from landmark_dir.matching.local_affine import scatter
@@ -19,16 +18,17 @@ from landmark_dir.matching.outliers import reject_outliers, select_spread
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.preprocessing.body_mask import body_mask
-from landmark_dir.registration.session import Stage, outside_mask, warn
+from landmark_dir.registration.session import Session, outside_mask
 from landmark_dir.transforms.bspline_fit import fit_spline
-from landmark_dir.transforms.chain import Chain, read_transform
+from landmark_dir.transforms.chain import Chain, read_transform, write_after
 from landmark_dir.transforms.fields import resample
 
 log = logging.getLogger(__name__)
 
 SWAPPED_MM = 10.0  # how much worse than twice the other way round
 HELD_BACK = 500  # pairs held back, at most
-ENOUGH = 200  # pairs to lay the moving image by; fewer say too little of a volume
+PLACE_MM = 0.01  # places nearer than this are the same place
+ENOUGH = 200  # pairs that a dense motion is fitted to; fewer say too little of a volume
 LOOK_AGAIN = "check that both images show the same anatomy in HU and overlap after the affine stage"
 
 
@@ -39,22 +39,22 @@ class Landmarks:
     Attributes
     ----------
     guiding : PointPairs
-        What elastix gets, settled on the motion that all say.
+        What elastix gets, projected onto the dense landmark motion.
     held_back : PointPairs
-        What nothing gets but the judgement; may be empty.
-    all : PointPairs
-        All but those held back, as measured: what that motion is fitted to.
+        What nothing gets but the verdict, as matched; may be empty.
+    measured : PointPairs
+        All that agree with their neighbours, as measured: what the dense motion is fitted to.
     matched : int
-        How many pairs there were before those that contradict their neighbours went.
+        How many pairs there were, those held back not counted, before outliers were rejected.
     agreed : int
-        How many did not.
+        How many were left then.
     motion : Path, optional
-        Transform file of the smooth motion that all say; None of given or few pairs.
+        Transform file of the dense landmark motion; None for given points or few pairs.
     """
 
     guiding: PointPairs
     held_back: PointPairs
-    all: PointPairs
+    measured: PointPairs
     matched: int
     agreed: int
     motion: Path | None = None
@@ -80,137 +80,162 @@ class Landmarks:
         return PointPairs(*(np.concatenate([getattr(p, s) for p in parts]) for s in sides))
 
 
-def landmarks_for(stage: Stage, given: PointPairs | None) -> Landmarks:
+def landmarks_for(session: Session) -> Landmarks:
     """The pairs that will guide the b-spline stage: given ones, the network's, or none."""
+    given = session.inputs.points
     if given is not None:
-        if len(given):
-            refuse_swapped(stage, given)
-            _count_outside_mask(stage, given.moving)
+        refuse_swapped(session, given)
+        _count_outside_mask(session, given.moving)
         return Landmarks.given(given)
-    if stage.network is None:
+    if session.network is None:
         return Landmarks.none()
-    found = seek_landmarks(stage)
-    short = shortage(found.guiding, stage.options)
+    found = seek_landmarks(session)
+    short = shortage(found.guiding, session.options)
     if short is None:
-        _count_outside_mask(stage, found.guiding.moving)
+        _count_outside_mask(session, found.guiding.moving)
         return found
-    if stage.options.on_few_landmarks == "fail":
+    if session.options.guides.on_few_landmarks == "fail":
         raise TooFewLandmarks(
             f"{short}; {LOOK_AGAIN}, or go on with --on-few-landmarks register-without"
         )
-    warn(stage, f"{short}; registered without landmarks")
+    session.record.warn(f"{short}; registered without landmarks")
     return Landmarks.none()
 
 
-def refuse_swapped(stage: Stage, given: PointPairs) -> None:
+def refuse_swapped(session: Session, given: PointPairs) -> None:
     """Refuse points that fit far better the other way round, once the global motion is gone."""
-    there, back = (
-        float(np.median(distances_mm(stage.backend.map_points(stage.affine, one), other)))
+    forward, swapped = (
+        float(np.median(distances_mm(session.affine_chain.map_points(one), other)))
         for one, other in ((given.fixed, given.moving), (given.moving, given.fixed))
     )
-    if there > 2 * back + SWAPPED_MM:
+    if forward > 2 * swapped + SWAPPED_MM:
         raise BadPoints(
-            f"points: after the affine stage the fixed ones lie {there:.0f} mm from their moving "
-            f"ones, the other way round {back:.0f} mm; they look swapped, give FIXED first"
+            f"points: after the affine stage the fixed ones lie {forward:.0f} mm from their moving "
+            f"ones, the other way round {swapped:.0f} mm; they look swapped, give FIXED first"
         )
 
 
-def _count_outside_mask(stage: Stage, moving: Points) -> None:
-    outside = len(outside_mask(stage.inputs.moving_mask, moving))
+def _count_outside_mask(session: Session, moving: Points) -> None:
+    outside = len(outside_mask(session.inputs.moving_mask, moving))
     if outside:
-        warn(
-            stage,
+        session.record.warn(
             f"{outside} of {len(moving)} landmarks lie outside the moving mask; they are kept, and "
-            "the mask is opened around them",
+            "the mask is opened around them"
         )
 
 
 def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
     """What to say of too few pairs; None where there are enough."""
-    if len(pairs) >= options.min_landmarks:
+    if len(pairs) >= options.guides.min_landmarks:
         return None
-    return f"{len(pairs)} landmarks found, expected at least {options.min_landmarks}"
+    return f"{len(pairs)} landmarks found, expected at least {options.guides.min_landmarks}"
 
 
-def seek_landmarks(stage: Stage) -> Landmarks:
-    """Match, lay the moving image where the pairs say, and match again what is left.
+def seek_landmarks(session: Session) -> Landmarks:
+    """Match, warp the moving image by the dense landmark motion, and match again what is left.
 
     What a first pass misses by a millimetre, a second one sees nearly undeformed. The guides are
-    spread over all pairs and settled on the spline through them, which knows more than each.
+    spread over all pairs and projected onto that motion, which knows more than each of them.
     """
-    found, most = _match(stage, stage.affine), stage.options.most_landmarks()
-    if len(found.all) < ENOUGH:
-        return replace(found, guiding=select_spread(found.all, most))
-    motion = landmark_motion(stage, found.all, "pass1")
-    for number in range(2, stage.options.match_passes() + 1):
-        again = _match(stage, motion)
+    found, share = _match(session, session.affine_chain, None)
+    most = session.options.most_landmarks()
+    if len(found.measured) < ENOUGH:
+        return replace(found, guiding=select_spread(found.measured, most))
+    motion = dense_motion(session, found.measured, "pass1")
+    for number in range(2, session.options.match_passes() + 1):
+        again, _ = _match(session, read_transform(motion), share)
         if again.agreed < found.agreed:
             break
-        found, motion = again, landmark_motion(stage, again.all, f"pass{number}")
+        found, motion = again, dense_motion(session, again.measured, f"pass{number}")
     log.info("%d pairs matched, %d agree", found.matched, found.agreed)
-    return replace(found, guiding=settled(found.all, motion, most), motion=motion)
+    return replace(found, guiding=projected(found.measured, motion, most), motion=motion)
 
 
-def settled(pairs: PointPairs, motion: Path, count: int) -> PointPairs:
+def projected(pairs: PointPairs, motion: Path, count: int) -> PointPairs:
     """At most `count` of the pairs, well spread, with moving points where `motion` puts them."""
     guides = select_spread(pairs, count)
     return replace(guides, moving=read_transform(motion).map_points(guides.fixed))
 
 
-def _match(stage: Stage, transform: Path) -> Landmarks:
-    """Network, outliers and selection on the moving image as `transform` lays it."""
+def _match(session: Session, chain: Chain, share: float | None) -> tuple[Landmarks, float]:
+    """Match the moving image as `chain` warps it; hold places back, reject outliers.
+
+    Parameters
+    ----------
+    share : float, optional
+        Share of the places to hold back; None: as the options say, and `HELD_BACK` at most.
+
+    Returns
+    -------
+    landmarks : Landmarks, without guides
+    share : float
+        That was held back: the same in a later pass holds back the same places.
+    """
     # torch is slow to load and a run with given points never needs it
     from landmark_dir.matching import volumes
     from landmark_dir.models import device
 
-    options, inputs = stage.options, stage.inputs
-    assert stage.network is not None
-    with stage.timed("pre-align"):
-        grid = volumes.grid_to_match(stage.network.network, inputs.fixed, inputs.moving)
-        chain = read_transform(transform)
+    options, inputs = session.options, session.inputs
+    assert session.network is not None
+    with session.stage("pre-align"):
+        grid = volumes.grid_to_match(session.network.network, inputs.fixed, inputs.moving)
         prealigned = resample(inputs.moving, chain, grid, inputs.outside_hu())
         body = body_mask(prealigned)
-    with stage.timed("landmarks"), device.torch_threads(options.threads):
+    with session.stage("landmarks") as progress, device.torch_threads(options.compute.threads):
         pairs = volumes.match_volumes(
             inputs.fixed,
             prealigned,
             inputs.fixed_body,
             body,
-            stage.network.network,
-            volumes.MatchingOptions(min_score=options.min_score, search_mm=options.search_mm),
-            lambda what, share: stage.say(f"landmarks: {what} {share:.0%}"),
+            session.network.network,
+            options.matching,
+            progress,
         )
-    with stage.timed("outliers"):
-        agreed = reject_outliers(pairs, options.outliers)
-        held = _held_back_rows(len(agreed), options)
-        rest, kept_back = (
-            _truly_moving(stage, chain, agreed.select(part)) for part in (~held, held)
+    with session.stage("outliers"):
+        if share is None:
+            share = min(options.guides.hold_back, HELD_BACK / max(1, len(pairs)))
+        held = held_back_places(pairs.fixed, share, options.compute.seed)
+        rest = pairs.select(~held)
+        agreed = reject_outliers(rest, options.outliers)
+        measured, held_back = (
+            _truly_moving(session, chain, part) for part in (agreed, pairs.select(held))
         )
-    return Landmarks(PointPairs.empty(), kept_back, rest, len(pairs), len(agreed))
+    return Landmarks(PointPairs.empty(), held_back, measured, len(rest), len(agreed)), share
 
 
-def _held_back_rows(count: int, options: RegisterOptions) -> NDArray[np.bool_]:
-    held = np.zeros(count, dtype=bool)
-    size = min(HELD_BACK, int(options.hold_back * count))
-    held[np.random.default_rng(options.seed).permutation(count)[:size]] = True
-    return held
+def held_back_places(fixed: Points, share: float, seed: int) -> NDArray[np.bool_]:
+    """Which of the places [N, 3], LPS mm, are held back: about `share` of them.
+
+    A number is drawn from each place itself and the seed, so a place that is held back in one
+    matching pass is held back in all of them, whatever else is matched.
+    """
+    steps = np.round(fixed / PLACE_MM).astype(np.int64).astype(np.uint64)  # wraps where negative
+    key = np.full(len(fixed), seed, np.uint64)
+    for column in steps.T:
+        key = _mixed(key ^ column)
+    return np.asarray(key < share * 2.0**64)
 
 
-def _truly_moving(stage: Stage, chain: Chain, pairs: PointPairs) -> PointPairs:
+def _mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread integers evenly over 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
+    key = key + np.uint64(0x9E3779B97F4A7C15)
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return key ^ (key >> np.uint64(31))
+
+
+def _truly_moving(session: Session, chain: Chain, pairs: PointPairs) -> PointPairs:
     """The pairs with their moving points in the moving image's own space."""
     moving = chain.map_points(pairs.moving)
-    kept = inside(stage.inputs.moving, moving)  # the pre-aligned grid may reach beyond it
+    kept = inside(session.inputs.moving, moving)  # the pre-aligned grid may reach beyond it
     return replace(pairs, moving=moving).select(kept)
 
 
-def landmark_motion(stage: Stage, pairs: PointPairs, name: str) -> Path:
-    """The affine map and a smooth b-spline that follows pairs after it, as a transform file."""
-    with stage.timed("landmark spline"):
-        affine = read_transform(stage.affine)
-        fixed, box = (affine.map_points(p) for p in (pairs.fixed, corners(stage.inputs.fixed)))
+def dense_motion(session: Session, pairs: PointPairs, name: str) -> Path:
+    """The affine map, and after it a smooth b-spline fitted to pairs, as a transform file."""
+    with session.stage("dense motion"):
+        affine = session.affine_chain
+        fixed, box = (affine.map_points(p) for p in (pairs.fixed, corners(session.inputs.fixed)))
         uncertain = scatter(fixed, pairs.moving)
         spline = fit_spline(fixed, pairs.moving - fixed, box, scatter_mm=uncertain)
-        file = stage.work / f"{name}.txt"
-        return write_bspline(
-            spline.coefficients, spline.origin, spline.spacing_mm, stage.affine, file
-        )
+        return write_after(spline, session.affine, session.work / f"{name}.txt")

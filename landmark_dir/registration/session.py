@@ -1,16 +1,17 @@
-"""The stages of one registration, each a call of the engine or the network.
+"""What the stages of one registration share, and the stages that elastix runs.
 
 start -> affine -> b-spline, on the original moving image. Where landmarks come from, and what they
-are used for, is `guidance`.
+are used for, is `landmarks`.
 """
 
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmark_dir.elastix.engines import Backend, Job, Progress, find_backend
+from landmark_dir.elastix.engine import Engine
+from landmark_dir.elastix.engines import find_engine
+from landmark_dir.elastix.job import Job
 from landmark_dir.elastix.parameters import (
     ParameterMap,
     bundled,
     last_resolution,
-    resolutions,
     with_bending_energy,
     with_points_metric,
 )
@@ -32,74 +34,161 @@ from landmark_dir.errors import BadRunFolder, ElastixFailed
 from landmark_dir.geometry import Points, as_points, centre, inside, physical_to_index
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import write_elastix_points
-from landmark_dir.options import PRESETS, RegisterOptions
+from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
+from landmark_dir.progress import Plan, Progress
 from landmark_dir.registration.inputs import Inputs
+from landmark_dir.transforms.chain import Chain, read_transform
 
 if TYPE_CHECKING:  # torch is slow to load
     from landmark_dir.models.weights import LoadedWeights
 
 log = logging.getLogger(__name__)
 
-Say = Callable[[str], None]  # told what is being done, for a person who waits
-
 OPENED_MM = 10.0  # around landmarks outside the moving mask
+EXPECTED_S = {  # of a pair of 400 x 330 x 140 voxels; the proportions make the share done
+    "write images": 1.0,
+    "affine": 5.0,
+    "pre-align": 3.0,
+    "landmarks": 9.0,
+    "outliers": 1.0,
+    "dense motion": 2.0,
+    "b-spline": 7.0,
+    "warp": 8.0,
+    "metrics": 3.0,
+    "report": 3.0,
+}
+SHARED = ("write images", "affine")
+OF_A_PASS = ("pre-align", "landmarks", "outliers", "dense motion")
+OF_AN_ARM = ("b-spline", "warp", "metrics", "report")
+
+
+class Record:
+    """What is taken down while a run goes on: seconds of each stage, warnings.
+
+    Each arm of a comparison has one of its own, which starts as a copy of what both share.
+    """
+
+    def __init__(self, warnings: Sequence[str] = (), seconds: dict[str, float] | None = None):
+        self.warnings = list(warnings)
+        self.seconds = dict(seconds or {})
+
+    def copy(self) -> "Record":
+        """The same so far, to be gone on with apart."""
+        return Record(self.warnings, self.seconds)
+
+    def warn(self, warning: str) -> None:
+        """Say it in the log, in `run.json` and at the end."""
+        log.warning(warning)
+        self.warnings.append(warning)
+
+    def took(self, stage: str, seconds: float) -> None:
+        """Add to the seconds of a stage."""
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 2)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What both arms of a comparison share: the inputs as files and the affine motion."""
+class Session:
+    """One registration under way: the inputs as files, the engine, the affine motion.
+
+    Attributes
+    ----------
+    work : Path
+        Scratch folder.
+    affine : Path
+        Transform file; the identity or a shift where there is no affine stage.
+    network : LoadedWeights or None
+        None: no landmarks are sought.
+    arm : str
+        Which arm of a comparison; empty: a run of its own.
+    """
 
     inputs: Inputs
-    backend: Backend
-    work: Path  # scratch folder
-    affine: Path  # transform file; the identity or a shift where there is no affine stage
+    engine: Engine
+    work: Path
+    affine: Path
     options: RegisterOptions
-    say: Say
-    seconds: dict[str, float]
-    network: "LoadedWeights | None"  # None: no landmarks are sought
+    network: "LoadedWeights | None"
+    record: Record
+    plan: Plan
+    arm: str = ""
 
     @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Say what is being done and add its seconds."""
-        self.say(name)
+    def stage(self, name: str) -> Iterator[Progress]:
+        """Say what is being done and take down its seconds; gives the progress within it."""
+        progress = self.plan.begin(self.arm + name)
         started = time.monotonic()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 2)
+        yield progress
+        self.record.took(name, time.monotonic() - started)
 
     def file(self, name: str) -> Path:
         """An image file of the scratch folder."""
         return self.work / f"{name}.mha"
 
+    @property
+    def start(self) -> Path:
+        """Transform file of the start."""
+        return self.work / "initial.txt"
+
+    @cached_property
+    def affine_chain(self) -> Chain:
+        """The affine motion, and the start before it."""
+        return read_transform(self.affine)
+
+
+def expected_stages(
+    options: RegisterOptions, *, seek: bool, arms: Sequence[str] = ("",)
+) -> list[tuple[str, float]]:
+    """The stages of a registration in their order, with the seconds they may take."""
+    passes = options.match_passes() if seek else 0
+    names = [*SHARED, *(OF_A_PASS * passes), *(arm + name for arm in arms for name in OF_AN_ARM)]
+    return [(name, EXPECTED_S[name.split(", ")[-1]]) for name in names]
+
 
 @contextmanager
-def pre_aligned(
-    inputs: Inputs, folder: Path, options: RegisterOptions, say: Say, *, seek: bool = True
-) -> Iterator[Stage]:
+def open_session(
+    inputs: Inputs, folder: Path, options: RegisterOptions, plan: Plan, *, seek: bool = True
+) -> Iterator[Session]:
     """Start the engine and run everything up to the affine stage; scratch files go at the end.
 
     `seek` loads the network, too: bad weights are told before anything slow is done.
     """
     work = folder / "work"
     work.mkdir()
-    with closing(find_backend(options.backend, options.threads)) as backend:
+    compute = options.compute
+    with (
+        closing(find_engine(compute.backend, compute.threads)) as engine,
+        _threads(compute.threads),
+    ):
         network = _load_network(options) if seek else None
-        stage = Stage(inputs, backend, work, work / "initial.txt", options, say, {}, network)
-        _write_inputs(stage)
-        _write_start(stage)
+        record, start = Record(inputs.warnings), work / "initial.txt"
+        session = Session(inputs, engine, work, start, options, network, record, plan)
+        _write_inputs(session)
+        start.write_text(format_translation(start_mm(inputs, options), inputs.fixed))
         if options.affine:
-            stage = replace(stage, affine=_affine_stage(stage))
-        yield stage
+            session = replace(session, affine=_affine_stage(session))
+        yield session
     shutil.rmtree(work)
 
 
-def _write_inputs(stage: Stage) -> None:
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let SimpleITK use `count` CPU threads in this process, then put its setting back."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    try:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count or before)
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _write_inputs(session: Session) -> None:
     """The images as files every engine reads."""
-    with stage.timed("write images"):
+    with session.stage("write images"):
         for name in ("fixed", "moving", "fixed_mask", "moving_mask"):
-            image = getattr(stage.inputs, name)
+            image = getattr(session.inputs, name)
             if image is not None:
-                _write_scratch(image, stage.file(name))
+                _write_scratch(image, session.file(name))
 
 
 def _write_scratch(image: sitk.Image, path: Path) -> None:
@@ -111,12 +200,6 @@ def _write_scratch(image: sitk.Image, path: Path) -> None:
         ) from error
 
 
-def _write_start(stage: Stage) -> None:
-    """A transform file for the start."""
-    shift = start_mm(stage.inputs, stage.options)
-    stage.affine.write_text(format_translation(shift, stage.inputs.fixed))
-
-
 def start_mm(inputs: Inputs, options: RegisterOptions) -> NDArray[np.float64]:
     """The motion to start from: none, or the shift of the image centres (x, y, z)."""
     if options.align == "world":
@@ -125,30 +208,25 @@ def start_mm(inputs: Inputs, options: RegisterOptions) -> NDArray[np.float64]:
     return shift
 
 
-def _job(stage: Stage, name: str, parameters: ParameterMap, start: Path | None = None) -> Job:
-    folder = stage.work / name
+def _job(session: Session, name: str, parameters: ParameterMap, start: Path | None = None) -> Job:
+    folder = session.work / name
     folder.mkdir(exist_ok=True)
-    inputs = stage.inputs
+    inputs = session.inputs
     return Job(
         folder=folder,
-        fixed=stage.file("fixed"),
-        moving=stage.file("moving"),
-        parameters={**parameters, "RandomSeed": (str(stage.options.seed),)},
-        fixed_mask=stage.file("fixed_mask") if inputs.fixed_mask is not None else None,
-        moving_mask=stage.file("moving_mask") if inputs.moving_mask is not None else None,
-        initial_transform=start or stage.affine,
+        fixed=session.file("fixed"),
+        moving=session.file("moving"),
+        parameters={**parameters, "RandomSeed": (str(session.options.compute.seed),)},
+        fixed_mask=session.file("fixed_mask") if inputs.fixed_mask is not None else None,
+        moving_mask=session.file("moving_mask") if inputs.moving_mask is not None else None,
+        initial_transform=start or session.affine,
     )
 
 
-def _run(stage: Stage, job: Job, name: str) -> Path:
-    levels = resolutions(job.parameters)
-
-    def progress(at: Progress) -> None:
-        stage.say(f"{name}: resolution {at.resolution + 1} of {levels}, iteration {at.iteration}")
-
-    with stage.timed(name):
+def _run(session: Session, job: Job, name: str) -> Path:
+    with session.stage(name) as progress:
         try:
-            return stage.backend.register(job, progress)
+            return session.engine.register(job, progress)
         except ElastixFailed as error:
             raise ElastixFailed(_keep_log(str(error), job.folder / run_folder.LOG)) from error
 
@@ -166,14 +244,8 @@ def _keep_log(message: str, log_file: Path) -> str:
     return message.replace(str(log_file.resolve()), str(kept))
 
 
-def _affine_stage(stage: Stage) -> Path:
-    return _run(stage, _job(stage, "affine", bundled("affine")), "affine")
-
-
-def warn(stage: Stage, warning: str) -> None:
-    """Say it in the log, in `run.json` and at the end."""
-    log.warning(warning)
-    stage.inputs.warnings.append(warning)
+def _affine_stage(session: Session) -> Path:
+    return _run(session, _job(session, "affine", bundled("affine")), "affine")
 
 
 def _load_network(options: RegisterOptions) -> "LoadedWeights":
@@ -181,10 +253,10 @@ def _load_network(options: RegisterOptions) -> "LoadedWeights":
     from landmark_dir.models.device import choose_device
     from landmark_dir.models.weights import load_weights
 
-    return load_weights(options.weights, choose_device(options.device))
+    return load_weights(options.network.weights, choose_device(options.compute.device))
 
 
-def bspline_stage(stage: Stage, guiding: PointPairs, start: Path | None = None) -> Path:
+def bspline_stage(session: Session, guiding: PointPairs, start: Path | None = None) -> Path:
     """The deformable stage, guided by pairs where there are any; the transform file.
 
     Parameters
@@ -193,21 +265,21 @@ def bspline_stage(stage: Stage, guiding: PointPairs, start: Path | None = None) 
         Transform file of a motion that is known to all but the finest level, which alone is run
         then; without it the stage starts from the affine map and runs all levels.
     """
-    preset = PRESETS[stage.options.preset]
+    preset = session.options.preset()
     assert preset.parameters is not None
     parameters = bundled(preset.parameters)
-    if stage.options.bending_energy:
-        parameters = with_bending_energy(parameters, stage.options.bending_energy)
-    weights = stage.options.metric_weights()
+    if session.options.deformable.bending_energy:
+        parameters = with_bending_energy(parameters, session.options.deformable.bending_energy)
+    weights = session.options.metric_weights()
     if start is not None:
         parameters, weights = last_resolution(parameters), weights[-1:]
-    job = _job(stage, "bspline", parameters, start)
+    job = _job(session, "bspline", parameters, start)
     if len(guiding):
-        job = _guided(stage, job, guiding, weights)
-    return _run(stage, job, "b-spline")
+        job = _guided(session, job, guiding, weights)
+    return _run(session, job, "b-spline")
 
 
-def _guided(stage: Stage, job: Job, pairs: PointPairs, weights: Sequence[float]) -> Job:
+def _guided(session: Session, job: Job, pairs: PointPairs, weights: Sequence[float]) -> Job:
     """The same job with the points term, its two files, and a moving mask that holds them."""
     files = job.folder / run_folder.FIXED_POINTS, job.folder / run_folder.MOVING_POINTS
     write_elastix_points(pairs.fixed, files[0])
@@ -217,23 +289,23 @@ def _guided(stage: Stage, job: Job, pairs: PointPairs, weights: Sequence[float])
         parameters=with_points_metric(job.parameters, weights),
         fixed_points=files[0],
         moving_points=files[1],
-        moving_mask=_opened_mask(stage, pairs.moving),
+        moving_mask=_opened_mask(session, pairs.moving),
     )
 
 
-def _opened_mask(stage: Stage, moving: Points) -> Path | None:
+def _opened_mask(session: Session, moving: Points) -> Path | None:
     """The moving mask, opened around points outside it: elastix would drop those in silence."""
-    mask = stage.inputs.moving_mask
+    mask = session.inputs.moving_mask
     outside = outside_mask(mask, moving)
     if mask is None or not len(outside):
-        return stage.file("moving_mask") if mask is not None else None
+        return session.file("moving_mask") if mask is not None else None
     seeds = sitk.Image(mask.GetSize(), sitk.sitkUInt8)
     seeds.CopyInformation(mask)
     for index in physical_to_index(mask, outside[inside(mask, outside)]):
         seeds[[int(i) for i in np.round(index)]] = 1
     distance = sitk.SignedMaurerDistanceMap(seeds, squaredDistance=False, useImageSpacing=True)
     opened = sitk.Or(sitk.Cast(mask != 0, sitk.sitkUInt8), distance <= OPENED_MM)
-    path = stage.file("opened_mask")
+    path = session.file("opened_mask")
     _write_scratch(opened, path)
     return path
 
@@ -248,10 +320,8 @@ def outside_mask(mask: sitk.Image | None, points: Points) -> Points:
     return as_points(points[~(counts & inside(mask, points))])
 
 
-def laid_on(stage: Stage) -> sitk.Image:
+def before_registration(session: Session) -> sitk.Image:
     """The moving image on the fixed grid before any registration."""
-    moving = stage.inputs.moving
-    start = sitk.TranslationTransform(3, start_mm(stage.inputs, stage.options).tolist())
-    return sitk.Resample(
-        moving, stage.inputs.fixed, start, sitk.sitkLinear, stage.inputs.outside_hu()
-    )
+    inputs = session.inputs
+    start = sitk.TranslationTransform(3, start_mm(inputs, session.options).tolist())
+    return sitk.Resample(inputs.moving, inputs.fixed, start, sitk.sitkLinear, inputs.outside_hu())

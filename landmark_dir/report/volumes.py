@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from landmark_dir.geometry import Points, physical_to_index
-from landmark_dir.preprocessing.slices import HU_KNOTS, NETWORK_KNOTS, to_network
+from landmark_dir.preprocessing.intensity import CT
 
 MEGAPIXELS = 7e6  # of one volume, at most: a page of four stays well below 15 MB
 LEAST_MM = 1.0  # finer voxels are not shown in-plane
@@ -19,8 +20,8 @@ QUALITY = 55  # of its lossy compression, 0..100
 MAP_RANGE = 255  # steps of a map
 
 GREY_HU = {  # how the page turns stored greys into HU
-    "hu": list(HU_KNOTS),
-    "grey": [round(255 * (value + 1) / 2, 2) for value in NETWORK_KNOTS],
+    "hu": list(CT.knots),
+    "grey": [round(255 * (value + 1) / 2, 2) for value in CT.network_knots],
 }
 
 
@@ -53,7 +54,7 @@ def packed(name: str, image: sitk.Image, grid: sitk.Image) -> dict[str, Any]:
     """An image on the grid of the page as one picture of tiles, slice after slice."""
     lowest = float(sitk.GetArrayViewFromImage(image).min())
     shown = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, lowest)
-    grey = np.round((to_network(sitk.GetArrayViewFromImage(shown)) + 1) * 127.5).astype(np.uint8)
+    grey = np.round((CT.to_network(sitk.GetArrayViewFromImage(shown)) + 1) * 127.5).astype(np.uint8)
     picture, columns = _tiled(grey)
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, format="webp", quality=QUALITY, method=2)
@@ -101,3 +102,24 @@ def place_colours(points: Points) -> list[str]:
     x, y, _ = ((points - low) / np.maximum(high - low, 1e-9)).T
     rgb = np.stack([x, y, 1 - 0.5 * (x + y)], axis=1) * 0.85 + 0.15
     return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in np.round(255 * rgb).astype(int)]
+
+
+def side_by_side(images: Mapping[str, sitk.Image]) -> str:
+    """The middle axial slices of images on one grid, beside each other, as the URL of a PNG."""
+    slices = []
+    for image in images.values():
+        seen = as_seen(image)
+        x_mm, y_mm, _ = seen.GetSpacing()
+        grey = np.round(
+            (CT.to_network(sitk.GetArrayFromImage(seen)[seen.GetDepth() // 2]) + 1) * 127
+        )
+        picture = Image.fromarray(grey.astype(np.uint8))
+        slices.append(picture.resize((picture.width, max(1, round(picture.height * y_mm / x_mm)))))
+    joined = Image.new("L", (sum(one.width for one in slices), slices[0].height))
+    left = 0
+    for one in slices:
+        joined.paste(one, (left, 0))
+        left += one.width
+    stream = io.BytesIO()
+    joined.save(stream, format="png")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""A cubic b-spline fitted to corresponding points: the motion that landmarks alone say.
+"""A cubic b-spline fitted to corresponding points: the dense motion of landmarks alone.
 
 The fit is robust twice. Displacements that disagree with the rest count less. And bends, which cost
 energy, cost less where the motion bends sharply: tissue that slides along other tissue stays sharp,
@@ -6,16 +6,14 @@ while noise elsewhere is smoothed away. Where there are no points the bending en
 goes from a coarse grid to a fine one, each level starting where the coarser one ended.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, dia_array, diags_array, eye_array, kron, vstack
 from scipy.sparse.linalg import LinearOperator, cg
 
 from landmark_dir.geometry import Points
-
-Floats = NDArray[np.float64]
+from landmark_dir.transforms.bspline import BSpline, Floats
 
 LEVELS = 3  # grids, each half as wide as the one before
 BORDER = 2  # control points beyond the box of the points that are mapped
@@ -27,35 +25,13 @@ LEAST_MM = 0.3  # scatter below this says nothing more
 SHARP_PER_MM = 0.003  # curvature from where on a bend begins to cost less
 
 
-@dataclass(frozen=True)
-class Spline:
-    """Displacement on a uniform cubic b-spline grid along the world's axes, LPS mm.
-
-    Attributes
-    ----------
-    coefficients : ndarray, shape (Z, Y, X, 3)
-        Of the displacement along x, y, z, mm.
-    origin : ndarray, shape (3,)
-        World place (x, y, z) of the first control point.
-    spacing_mm : float
-    """
-
-    coefficients: Floats
-    origin: Floats
-    spacing_mm: float
-
-    def displacement(self, points: Points) -> Points:
-        """Displacement [N, 3], mm, at points [N, 3] within the grid."""
-        flat = self.coefficients.reshape(-1, 3)
-        return np.asarray(_design(points, self) @ flat)
-
-    def refined(self) -> "Spline":
-        """The same displacement on a grid of half the spacing."""
-        finer = self.coefficients
-        for axis in range(3):
-            finer = _halved(finer, axis)
-        step = self.spacing_mm / 2
-        return Spline(finer, self.origin + step, step)
+def refined(spline: BSpline) -> BSpline:
+    """The same displacement on a grid of half the spacing."""
+    finer = spline.coefficients
+    for axis in (1, 2, 3):
+        finer = _halved(finer, axis)
+    step = spline.spacing / 2
+    return BSpline(finer, spline.origin + spline.direction @ step, step, spline.direction)
 
 
 def _halved(values: Floats, axis: int) -> Floats:
@@ -75,7 +51,7 @@ def fit_spline(
     grid_mm: float = 10.0,
     stiffness: float = 3.0,
     scatter_mm: Floats | None = None,
-) -> Spline:
+) -> BSpline:
     """Fit displacements [N, 3], mm, at points [N, 3], LPS mm.
 
     Parameters
@@ -88,21 +64,26 @@ def fit_spline(
         Weight of the squared second differences of the coefficients.
     scatter_mm : ndarray, shape (N,), optional
         How uncertain each displacement is; none if not given.
+
+    Returns
+    -------
+    BSpline
+        x -> x + displacement, on control points along the world's axes.
     """
     scatter = np.zeros(len(points)) if scatter_mm is None else scatter_mm
     trust = 1 / (scatter**2 + LEAST_MM**2)
-    spline = _flat(np.concatenate([points, box]), grid_mm * 2 ** (LEVELS - 1))
+    spline = _still(np.concatenate([points, box]), grid_mm * 2 ** (LEVELS - 1))
     for level in range(LEVELS):
         if level:
-            spline = spline.refined()
+            spline = refined(spline)
         design = _design(points, spline)
-        bends = _bends(spline.coefficients.shape[:3])
+        bends = _bends(spline.coefficients.shape[1:])
         for _ in range(ROUNDS):
-            flat = spline.coefficients.reshape(-1, 3)
+            flat = _flat(spline)
             misfit = np.linalg.norm(displacement - design @ flat, axis=1) * np.sqrt(trust)
             weight = trust * _cauchy(misfit / max(1.0, float(np.median(misfit))))
-            curvature = np.linalg.norm(bends @ flat, axis=1) / spline.spacing_mm**2
-            cost = stiffness / spline.spacing_mm * _cauchy(curvature / SHARP_PER_MM)
+            curvature = np.linalg.norm(bends @ flat, axis=1) / spline.spacing[0] ** 2
+            cost = stiffness / spline.spacing[0] * _cauchy(curvature / SHARP_PER_MM)
             bending = csr_array(bends.T @ (diags_array(cost) @ bends))
             spline = _solved(spline, design, weight, displacement, bending)
     return spline
@@ -113,19 +94,24 @@ def _cauchy(size: Floats) -> Floats:
     return np.asarray(1 / (1 + size**2))
 
 
-def _flat(points: Points, spacing_mm: float) -> Spline:
+def _flat(spline: BSpline) -> Floats:
+    """The coefficients as [number of control points, 3]."""
+    return spline.coefficients.reshape(3, -1).T
+
+
+def _still(points: Points, spacing_mm: float) -> BSpline:
     """No displacement, on a grid around points."""
     low, high = points.min(axis=0), points.max(axis=0)
     count = np.ceil((high - low) / spacing_mm).astype(int) + 2 * BORDER + 2
     middle = (low + high) / 2
     origin = middle - (count - 1) / 2 * spacing_mm
-    return Spline(np.zeros((*count[::-1], 3)), origin, spacing_mm)
+    return BSpline(np.zeros((3, *count[::-1])), origin, np.full(3, spacing_mm), np.eye(3))
 
 
-def _design(points: Points, spline: Spline) -> csr_array:
+def _design(points: Points, spline: BSpline) -> csr_array:
     """Values [N, number of control points] of all b-splines at points [N, 3]."""
-    shape = spline.coefficients.shape[:3]
-    at = (points - spline.origin) / spline.spacing_mm
+    shape = spline.coefficients.shape[1:]
+    at = (points - spline.origin) / spline.spacing
     last = np.array(shape[::-1]) - 3
     first = np.clip(np.floor(at).astype(int), 1, last) - 1  # [N, 3] x, y, z
     t = np.clip(at - first - 1, 0, 1)
@@ -166,10 +152,10 @@ def _differences(count: int, stencil: tuple[int, ...]) -> dia_array:
 
 
 def _solved(
-    spline: Spline, design: csr_array, weight: Floats, wanted: Points, bending: csr_array
-) -> Spline:
+    spline: BSpline, design: csr_array, weight: Floats, wanted: Points, bending: csr_array
+) -> BSpline:
     """The coefficients that fit best, from those at hand; all three components at once."""
-    start = spline.coefficients.reshape(-1, 3)
+    start = _flat(spline)
     across = csr_array(design.T.tocsr())
     diagonal = (across.power(2) @ weight + bending.diagonal() + RIDGE)[:, None]
     size = (start.size, start.size)
@@ -190,5 +176,5 @@ def _solved(
         maxiter=STEPS,
         M=LinearOperator(size, matvec=scaled, dtype=np.float64),
     )
-    values = solved.reshape(spline.coefficients.shape)
-    return Spline(values, spline.origin, spline.spacing_mm)
+    values = solved.reshape(-1, 3).T.reshape(spline.coefficients.shape)
+    return replace(spline, coefficients=values)

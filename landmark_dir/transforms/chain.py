@@ -1,24 +1,21 @@
-"""An elastix transform file as numpy and as SimpleITK see it, without an engine.
+"""A chain of transforms: the one way in which points and images are mapped.
 
-Fixed points to moving points, LPS mm, as in elastix; agrees with transformix to a micrometre.
+Read from an elastix transform file, evaluated with numpy and SimpleITK. Fixed points to moving
+points, LPS mm, as in elastix; agrees with transformix to a micrometre.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from landmark_dir.elastix.parameters import ParameterMap
-from landmark_dir.elastix.transform_files import read_chain
+from landmark_dir.elastix.transform_files import read_chain, write_bspline
 from landmark_dir.errors import BadRunFolder
 from landmark_dir.geometry import Points, as_points
-
-Floats: TypeAlias = NDArray[np.float64]
-SUPPORT = 3  # control points around a place, less one: cubic
+from landmark_dir.transforms.bspline import BSpline, Floats
 
 
 class Step(Protocol):
@@ -51,47 +48,6 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class BSpline:
-    """x -> x + a cubic b-spline; none beyond its grid, as in ITK and elastix.
-
-    Attributes
-    ----------
-    coefficients : ndarray, shape (3, Z, Y, X)
-    origin, spacing : ndarray, shape (3,)
-    direction : ndarray, shape (3, 3)
-    """
-
-    coefficients: Floats
-    origin: Floats
-    spacing: Floats
-    direction: Floats
-
-    def map_points(self, points: Points) -> Points:
-        """Points [N, 3], LPS mm, mapped."""
-        to_index = np.linalg.inv(self.direction * self.spacing)
-        index = (points - self.origin) @ to_index.T
-        size = np.array(self.coefficients.shape[:0:-1])
-        held = ((index >= 1) & (index < size - SUPPORT + 1)).all(axis=1)
-        zyx = index[held, ::-1].T
-        mapped = points.copy()
-        for axis, values in enumerate(self.coefficients):
-            mapped[held, axis] += ndimage.map_coordinates(
-                values, zyx, order=3, prefilter=False, mode="nearest"
-            )
-        return mapped
-
-    def itk(self) -> sitk.Transform:
-        """The same for SimpleITK."""
-        transform = sitk.BSplineTransform(3, 3)
-        size = self.coefficients.shape[:0:-1]
-        transform.SetFixedParameters(
-            [*map(float, size), *self.origin, *self.spacing, *self.direction.ravel()]
-        )
-        transform.SetParameters(self.coefficients.ravel().tolist())
-        return transform
-
-
-@dataclass(frozen=True)
 class Chain:
     """Transforms one after the other; the last of the list is applied first."""
 
@@ -107,6 +63,10 @@ class Chain:
     def affine(self) -> "Chain":
         """Its affine steps; all others come after them."""
         return Chain(tuple(step for step in self.steps if isinstance(step, Linear)))
+
+    def then(self, step: Step) -> "Chain":
+        """The chain with one more step, which is applied last."""
+        return Chain((step, *self.steps))
 
     def itk(self) -> sitk.CompositeTransform:
         """The same for SimpleITK, which applies the last of a list first, too."""
@@ -124,6 +84,13 @@ def read_transform(transform: Path) -> Chain:
         If it holds a kind of transform that no run of this package makes.
     """
     return Chain(tuple(_step(parameters, transform) for parameters in read_chain(transform)))
+
+
+def write_after(step: BSpline, initial: Path, file: Path) -> Path:
+    """Write a b-spline that comes after the transform file `initial`, as elastix transform file."""
+    return write_bspline(
+        step.coefficients, step.origin, step.spacing, step.direction, initial, file
+    )
 
 
 def _step(parameters: ParameterMap, file: Path) -> Step:

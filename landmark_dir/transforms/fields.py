@@ -1,15 +1,14 @@
-"""A transform on a grid: its displacement, its Jacobian determinant, its inverse."""
+"""A transform on a grid: its displacement, its Jacobian determinant, its inverse.
 
-from typing import NamedTuple
+Large grids are worked on in slabs of slices, so that what is held beside the result is small.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmark_dir.evaluation.metrics import (
-    Summary,
-    summarise,
-)
 from landmark_dir.geometry import Points, as_points, distances_mm, inside, shape_zyx, voxel_centres
 from landmark_dir.transforms.chain import Chain
 
@@ -21,16 +20,7 @@ INVERSE_MM = 1e-4  # residual at which a point of the inverse is found
 LATTICE_MM = 4.0  # where the inverse is found first, before each voxel is corrected
 CORRECTIONS = 2
 UNSOLVED_MM = 0.1  # residual above which a voxel counts as not inverted
-SLAB = 500_000  # voxels mapped at once
-SLICES = 8  # differentiated at once
-
-
-class Inverse(NamedTuple):
-    """Moving -> fixed on a grid, and how far T takes its answers from where they belong."""
-
-    field: sitk.Image  # displacement, mm, LPS; three components
-    residual_mm: Summary  # |T(inverse(y)) - y| over voxels whose answer lies in the fixed image
-    unsolved: int  # voxels of these that are more than 0.1 mm off
+SLAB = 500_000  # voxels worked on at once
 
 
 def displacement(chain: Chain, grid: sitk.Image) -> sitk.Image:
@@ -71,17 +61,24 @@ def jacobian(chain: Chain, grid: sitk.Image) -> sitk.Image:
         raise ValueError(
             f"Jacobian: expected two or more voxels along each axis, found {grid.GetSize()}"
         )
-    vectors = sitk.GetArrayFromImage(displacement(chain, grid))  # [z, y, x, 3]
     axes = np.reshape(grid.GetDirection(), (3, 3)) * np.array(grid.GetSpacing())
     found = np.empty(shape_zyx(grid), dtype=np.float32)
-    for start in range(0, len(found), SLICES):
-        low, high = max(start - 1, 0), min(start + SLICES + 1, len(found))
-        slab = _determinant(vectors[low:high] if high - low > 1 else vectors[low - 1 : high], axes)
-        count = min(SLICES, len(found) - start)
-        found[start : start + count] = slab[len(slab) - (high - start) :][:count]
+    for start, end in _slabs(grid):
+        low, high = max(start - 1, 0), min(end + 1, len(found))  # with a neighbour on either side
+        field = displacement(chain, grid[:, :, low:high])
+        slab = _determinant(sitk.GetArrayViewFromImage(field), axes)  # [z, y, x]
+        found[start:end] = slab[start - low : end - low]
     image = sitk.GetImageFromArray(found)
     image.CopyInformation(grid)
     return image
+
+
+def _slabs(grid: sitk.Image) -> Iterator[tuple[int, int]]:
+    """First slice, and the one after the last, of parts of about `SLAB` voxels."""
+    columns, rows, slices = grid.GetSize()
+    thick = max(1, SLAB // (columns * rows))
+    for start in range(0, slices, thick):
+        yield start, min(start + thick, slices)
 
 
 def _determinant(vectors: NDArray[np.float32], axes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -132,29 +129,41 @@ def _newton_step(chain: Chain, points: Points, left: Points) -> Points:
     return np.asarray(step * np.minimum(1, STEP_MM / np.maximum(length, 1e-12)))
 
 
-def invert(chain: Chain, grid: sitk.Image, fixed_grid: sitk.Image) -> Inverse:
+def invert(
+    chain: Chain, grid: sitk.Image, fixed_grid: sitk.Image
+) -> tuple[sitk.Image, NDArray[np.float32]]:
     """Moving -> fixed at each voxel of a grid in moving space.
 
-    First solved on a coarse lattice, then each voxel is corrected by what T leaves there.
+    First solved on a coarse lattice, then each voxel is corrected by what T leaves there. Takes
+    about 30 bytes a voxel.
+
+    Returns
+    -------
+    field : sitk.Image
+        Displacement, mm, LPS; three components, float32.
+    residual_mm : ndarray, shape (N,)
+        |T(inverse(y)) - y| at the N voxels y whose answer lies in the fixed image.
     """
     lattice = _lattice(grid)
     places = voxel_centres(lattice)
     found = invert_points(chain, places) - places
     coarse = sitk.GetImageFromArray(found.reshape(*shape_zyx(lattice), 3), isVector=True)
     coarse.CopyInformation(lattice)
-    # the lattice reaches beyond the grid, so no voxel is left without a first answer
-    guess = sitk.GetArrayFromImage(sitk.Resample(coarse, grid, sitk.Transform(), sitk.sitkLinear))
-    vectors = guess.reshape(-1, 3)
-    moving = voxel_centres(grid)
-    residual = np.empty(len(moving))
-    for start in range(0, len(moving), SLAB):
-        part = slice(start, start + SLAB)
-        residual[part] = _correct(chain, moving[part], vectors[part])
-    answered = inside(fixed_grid, moving + vectors)
-    field = sitk.GetImageFromArray(guess.astype(np.float32), isVector=True)
-    field.CopyInformation(grid)
-    left = residual[answered]
-    return Inverse(field, summarise(left), int((left > UNSOLVED_MM).sum()))
+    field = np.empty((*shape_zyx(grid), 3), np.float32)
+    residuals = [np.zeros(0, np.float32)]
+    for start, end in _slabs(grid):
+        slab = grid[:, :, start:end]
+        moving = voxel_centres(slab)
+        # the lattice reaches beyond the grid, so no voxel is left without a first answer
+        guess = sitk.Resample(coarse, slab, sitk.Transform(), sitk.sitkLinear)
+        vectors = sitk.GetArrayFromImage(guess).reshape(-1, 3)
+        left = _correct(chain, moving, vectors)
+        answered = inside(fixed_grid, moving + vectors)
+        residuals.append(left[answered].astype(np.float32))
+        field[start:end] = vectors.reshape(*shape_zyx(slab), 3)
+    image = sitk.GetImageFromArray(field, isVector=True)
+    image.CopyInformation(grid)
+    return image, np.concatenate(residuals)
 
 
 def _correct(chain: Chain, moving: Points, vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner, Result
-from conftest import Case
+from small_pairs import Case
 
 from landmark_dir.cli import main, shared
-from landmark_dir.elastix import engines
+from landmark_dir.elastix import engines as installed
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import read_elastix_points
 from landmark_dir.models.weights import shipped_weights
 
-ALONE = ("--no-landmarks", "--backend", "executable", "--threads", "1")
+ALONE = ("--no-landmarks", "--threads", "1")
 COMMAND = [sys.executable, "-c", "from landmark_dir.cli.main import main; main()"]
 
 pytestmark = pytest.mark.usefixtures("few_iterations")
@@ -242,7 +242,7 @@ def test_usage_errors_are_found_before_anything_is_read(option: tuple[str], out:
 @pytest.mark.engine
 def test_few_landmarks_fail_or_go_on_as_told(case_files: Path, out: Path) -> None:
     command = ("register", case_files / "fixed.nii.gz", case_files / "moving.nii.gz", "-o", out)
-    options = ("--backend", "executable", "--threads", "1", "--min-score", "1")
+    options = ("--threads", "1", "--min-score", "1")
     result = run(*command, *options)
     refused(result, 1, "0 landmarks found, expected at least 30", "register-without")
     assert nothing_left(out)
@@ -262,8 +262,8 @@ def test_no_engine_says_how_to_get_one(
     ct: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    if engines.available():
+    monkeypatch.setattr(installed, "find_spec", lambda name: None)
+    if installed.available():
         pytest.skip("a SimpleITK with elastix inside")
     images = ct / "fixed.nii.gz", ct / "moving.nii.gz"
     refused(run("register", *images, "-o", out), 1, "pip install itk-elastix", "apt install")
@@ -352,7 +352,7 @@ def test_full_disk_is_one_sentence_and_leaves_nothing(
 ) -> None:
     images = case_files / "fixed.nii.gz", case_files / "moving.nii.gz"
     points = "--points", case_files / "guides_fixed.txt", case_files / "guides_moving.txt"
-    command = ("register", *images, *points, "--backend", "executable", "--threads", 1, "-q")
+    command = ("register", *images, *points, "--threads", 1, "-q")
     code, left, said = on_disk(out.parent, size, "rw", *command, "-o", out)
     assert code == 1
     assert left == ""
@@ -380,19 +380,20 @@ def finished(case_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     images = case_files / "fixed.nii.gz", case_files / "moving.nii.gz"
     result = run("register", *images, "-o", out, *ALONE)
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[-1].startswith(f"{out}: doubtful (no landmarks")
-    stages = [line.split("s  ")[1] for line in result.output.splitlines()[:-1]]
-    assert stages == ["write images", "affine", "b-spline", "warp", "metrics", "report"]
+    assert result.output.splitlines()[-1].startswith(f"{out}: not checked (no landmarks")
+    told = [line.split("%  ")[1].split(",")[0] for line in result.output.splitlines()[:-1]]
+    stages = list(dict.fromkeys(stage.split(":")[0] for stage in told))
+    want = ["write images", "affine", "b-spline", "warp", "metrics", "report", "done"]
+    assert stages == want
     return out
 
 
 @pytest.mark.engine
 def test_warp_and_warp_points_write_files(finished: Path, case_files: Path, tmp_path: Path) -> None:
-    engine = ("--backend", "executable")
     warped, points = tmp_path / "warped.mha", tmp_path / "mapped.txt"
     moving, judges = case_files / "moving.nii.gz", case_files / "judges_fixed.txt"
-    assert run("warp", finished, moving, "-o", warped, *engine).exit_code == 0
-    assert run("warp-points", finished, judges, "-o", points, *engine).exit_code == 0
+    assert run("warp", finished, moving, "-o", warped).exit_code == 0
+    assert run("warp-points", finished, judges, "-o", points).exit_code == 0
     want = sitk.GetArrayFromImage(sitk.ReadImage(str(finished / run_folder.WARPED)))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(warped))), want)
     truth = read_elastix_points(case_files / "judges_moving.txt")
@@ -439,12 +440,12 @@ def test_elastix_errors_name_a_log_that_exists(case_files: Path, out: Path) -> N
 # --- killed half-way ----------------------------------------------------------------------------
 
 
-def engines_of(folder: Path) -> list[str]:
-    """Processes that work for a run in `folder`."""
-    listing = subprocess.run(["ps", "-wweo", "stat=,args="], capture_output=True, text=True).stdout
-    rows = [line.split(None, 1) for line in listing.splitlines()]
-    busy = [args for stat, args in rows if not stat.startswith("Z")]
-    return [args for args in busy if args.startswith("elastix ") and str(folder) in args]
+def engines() -> set[int]:
+    """Processes of engines that still run."""
+    listing = subprocess.run(["ps", "-wweo", "pid=,stat=,args="], capture_output=True, text=True)
+    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
+    busy = [(pid, args) for pid, stat, args in rows if not stat.startswith("Z")]
+    return {int(pid) for pid, args in busy if "landmark_dir.elastix.worker" in args}
 
 
 @pytest.mark.engine
@@ -454,25 +455,27 @@ def engines_of(folder: Path) -> list[str]:
 def test_killed_half_way_nothing_looks_finished(name: str, case_files: Path, out: Path) -> None:
     images = [str(case_files / f"{side}.nii.gz") for side in ("fixed", "moving")]
     options = [*ALONE, "--no-affine", "-o", str(out)]
+    others = engines()
     with subprocess.Popen(
         [*COMMAND, "register", *images, *options], stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         while "b-spline" not in process.stderr.readline():
             assert process.poll() is None
-        wait_for(lambda: bool(engines_of(out.parent)))
+        mine = engines() - others
+        assert mine
         process.send_signal(getattr(signal, name))
         _, said = process.communicate(timeout=20)
     assert "Traceback" not in said
     if name == "SIGKILL":
         assert not out.exists()
         assert not list(out.parent.glob(f".run.partial-*/{run_folder.RUN_JSON}"))
-        wait_for(lambda: not engines_of(out.parent))  # it ends by itself
+        wait_for(lambda: not engines() & mine, 120)  # it ends with what it is busy with
     else:
         assert process.returncode == shared.INTERRUPTED
         assert said.splitlines()[-1] == "Aborted, nothing was written"
         assert nothing_left(out)
-        assert not engines_of(out.parent)
+        assert not engines() & mine
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -489,23 +492,43 @@ def test_progress_rewrites_one_line_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    progress = shared.Progress(quiet=False)
+    progress = shared.Shown(quiet=False)
     progress.rewrite = True
-    progress("affine: resolution 1 of 4, iteration 3")
-    progress("b-spline: " + "x" * 100)
+    progress("affine: resolution 1 of 4, iteration 3", 0.1)
+    progress("b-spline: " + "x" * 100, 0.5)
     progress.done()
     said = capsys.readouterr().err
     lines = said.split(shared.CLEAR_LINE)
     assert "\n" not in said
-    assert lines[1].endswith("affine: resolution 1 of 4, ite")
+    assert lines[1].endswith("10%  affine: resolution 1 of 4")
     assert max(map(len, lines)) == 39
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = shared.Progress(quiet=True)
-    progress("affine")
+    progress = shared.Shown(quiet=True)
+    progress("affine", 0.1)
     progress.done()
     assert capsys.readouterr().err == ""
+
+
+def test_on_a_pipe_no_silence_is_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last line is said again, with the share done and the time left."""
+    monkeypatch.setattr(shared, "REPEAT_S", 1.0)
+    progress = shared.Shown(quiet=False)
+    progress.started -= 30.0
+    progress("landmarks: encode fixed", 0.25)
+    progress("landmarks: encode moving", 0.5)  # no line of its own
+    said = ""
+    end = time.monotonic() + 10
+    while "encode moving" not in said and time.monotonic() < end:
+        time.sleep(0.1)
+        said += capsys.readouterr().err
+    progress.done()
+    lines = said.splitlines()
+    assert lines[0] == "   30 s  25%  landmarks: encode fixed, about 90 s left"
+    assert "50%  landmarks: encode moving, about 3" in lines[1]
 
 
 def test_help_names_every_option(case_files: Path) -> None:
@@ -524,8 +547,8 @@ def test_a_finished_run_gives_field_jacobian_inverse_and_export(
         ("field", "field.nii.gz", "field.nii.gz"),
         ("jacobian", "jacobian.mha", "0.00% folded"),
         ("inverse", "inverse.nii.gz", "residual mean 0.0", *like),
-        ("export", "t.h5", "put it on the moving volume", "--to", "slicer"),
-        ("export", "t.tfm", "sitk.ReadTransform", "--to", "itk"),
+        ("export", "t.h5", "put it on the moving volume"),
+        ("export", "t.tfm", "sitk.ReadTransform"),
     ):
         result = run(command, finished, "-o", tmp_path / name, *more)
         assert result.exit_code == 0, result.output

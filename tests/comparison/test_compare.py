@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import Case
 from numpy.testing import assert_allclose
+from small_pairs import Case
 
 from landmark_dir.comparison.compare import ARMS, Comparison, compare, demo
 from landmark_dir.elastix.transform_files import read_chain
-from landmark_dir.errors import BadPoints
+from landmark_dir.errors import BadArgument, BadPoints
 from landmark_dir.geometry import distances_mm
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import read_pairs
@@ -22,22 +22,27 @@ from landmark_dir.points import PointPairs
 from landmark_dir.registration.apply import warp_points
 
 ROWS = ["before", "affine", "without", "with"]
-OPTIONS = RegisterOptions(backend="executable", threads=1)
+OPTIONS = RegisterOptions.of(threads=1)
 SMALL = PhantomOptions(size_xyz=(104, 80, 24), spacing_mm=(3.0, 3.0, 6.0))
 
 
 @pytest.fixture(scope="module")
-def told() -> list[str]:
+def told() -> list[tuple[str, float]]:
     """What the demo says while it runs."""
     return []
 
 
 @pytest.fixture(scope="module")
 def comparison(
-    few_iterations: None, told: list[str], tmp_path_factory: pytest.TempPathFactory
+    few_iterations: None, told: list[tuple[str, float]], tmp_path_factory: pytest.TempPathFactory
 ) -> Comparison:
     out = tmp_path_factory.mktemp("compare") / "demo"
-    return demo(out, OPTIONS, phantom_options=SMALL, say=told.append)
+    return demo(
+        out,
+        OPTIONS,
+        phantom_options=SMALL,
+        progress=lambda stage, fraction: told.append((stage, fraction)),
+    )
 
 
 @pytest.mark.engine
@@ -80,7 +85,7 @@ def test_both_arms_are_run_folders_on_one_affine(comparison: Comparison) -> None
     moved = [chain[-2]["TransformParameters"] for chain in chains]
     assert moved[0] == moved[1]
     for folder in folders:
-        assert comparison.results[folder.name].transform.is_file()
+        assert comparison.results[folder.name].transform_file.is_file()
         for name in (
             run_folder.WARPED,
             run_folder.TRANSFORM,
@@ -92,7 +97,7 @@ def test_both_arms_are_run_folders_on_one_affine(comparison: Comparison) -> None
     without, with_ = (run_folder.read_run_json(folder) for folder in folders)
     assert (without["options"]["landmarks"], with_["options"]["landmarks"]) == (False, True)
     assert (without["weights"], "landmarks" in without["seconds"]) == (None, False)
-    assert with_["metrics"]["landmarks"] >= OPTIONS.min_landmarks
+    assert with_["metrics"]["landmarks"] >= OPTIONS.guides.min_landmarks
     assert not (folders[0] / run_folder.FIXED_POINTS).exists()
     assert (folders[1] / run_folder.FIXED_POINTS).is_file()
 
@@ -113,7 +118,7 @@ def test_json_and_files_agree_with_the_table(comparison: Comparison) -> None:
     truth = read_pairs(out / "truth_fixed.txt", out / "truth_moving.txt")
     before = distances_mm(truth.fixed, truth.moving).mean()  # it starts from world coordinates
     assert_allclose(before, comparison.tre_mm["before"].mean, atol=1e-4)
-    mapped = warp_points(out / "with", truth.fixed, backend="executable")
+    mapped = warp_points(out / "with", truth.fixed)
     again = distances_mm(mapped, truth.moving).mean()
     assert_allclose(again, comparison.tre_mm["with"].mean, atol=1e-4)  # mm, rounding of files
     assert (out / "fixed.nii.gz").is_file()
@@ -123,10 +128,13 @@ def test_json_and_files_agree_with_the_table(comparison: Comparison) -> None:
 
 
 @pytest.mark.engine
-def test_progress_names_the_arm(comparison: Comparison, told: list[str]) -> None:
-    stages = list(dict.fromkeys(text.split(":")[0] for text in told))
+def test_progress_names_the_arm(comparison: Comparison, told: list[tuple[str, float]]) -> None:
+    stages = list(dict.fromkeys(stage.split(":")[0] for stage, _ in told))
     assert stages.index("landmarks") < stages.index("without landmarks, b-spline")
-    assert stages[-2:] == ["with landmarks, report", "report"]  # each its own, then both
+    assert stages[-3:] == ["with landmarks, report", "comparison", "done"]
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
 
 
 @pytest.mark.engine
@@ -134,7 +142,7 @@ def test_progress_names_the_arm(comparison: Comparison, told: list[str]) -> None
 def test_swapped_expert_points_are_refused(case: Case, tmp_path: Path) -> None:
     moving = shifted(case.phantom.moving, 60.0)
     truth = PointPairs(case.judges.moving + [60.0, 0, 0], case.judges.fixed, case.judges.score)
-    options = RegisterOptions(backend="executable", threads=1, align="centers")
+    options = RegisterOptions.of(threads=1, align="centers")
     with pytest.raises(BadPoints, match="swapped"):
         compare(case.phantom.fixed, moving, tmp_path / "run", options, expert=truth)
     assert not list(tmp_path.iterdir())
@@ -149,13 +157,12 @@ def shifted(image: sitk.Image, mm: float) -> sitk.Image:
 @pytest.mark.parametrize(
     "options",
     [
-        RegisterOptions(landmarks=False),
-        RegisterOptions(robust=True),
-        RegisterOptions(preset="points-only"),
+        RegisterOptions.of(landmarks=False),
+        RegisterOptions.of(preset="points-only"),
     ],
 )
 def test_options_that_leave_no_choice_are_refused(options: RegisterOptions, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="both arms|cannot do without"):
+    with pytest.raises(BadArgument, match="leave landmarks on"):
         compare("fixed.nii", "moving.nii", tmp_path / "run", options)
     assert not list(tmp_path.iterdir())
 

@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from needs import needs
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
@@ -19,9 +19,9 @@ from landmark_dir.elastix.engine import Engine
 from landmark_dir.elastix.engines import (
     SIMPLEELASTIX_PYTHON,
     available,
-    find_backend,
+    find_engine,
 )
-from landmark_dir.elastix.job import Job, Progress
+from landmark_dir.elastix.job import Job
 from landmark_dir.elastix.log import LogFollower, failure
 from landmark_dir.elastix.parameters import (
     ParameterMap,
@@ -36,6 +36,7 @@ from landmark_dir.elastix.transform_files import (
     store_transform,
     write_chain,
 )
+from landmark_dir.elastix.transformix import map_points, warp_image
 from landmark_dir.errors import BackendMissing, ElastixFailed
 from landmark_dir.geometry import Points, same_grid, voxel_centres
 from landmark_dir.io.point_files import write_elastix_points
@@ -47,11 +48,8 @@ SHIFT = np.array([3.0, -2.0, 4.0])  # mm, the part of the motion an initial tran
 
 def start(name: str) -> Engine:
     """An engine, or skip. SimpleElastix may live in another virtual environment."""
-    if name in available():
-        engine = find_backend(name, threads=1)
-        assert isinstance(engine, Engine)
-        return engine
-    pytest.skip(f"no {name} here; for simpleelastix, {SIMPLEELASTIX_PYTHON} may name a Python")
+    needs(name)
+    return find_engine(name, threads=1)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -161,7 +159,7 @@ def guided(engine: Engine, pair: Pair, tmp_path_factory: pytest.TempPathFactory)
 
 
 def tre_mm(engine: Engine, transform: Path, pair: Pair) -> float:
-    error = engine.map_points(transform, pair.others) - truth(pair.others)
+    error = map_points(engine, transform, pair.others) - truth(pair.others)
     return float(np.linalg.norm(error, axis=1).mean())
 
 
@@ -177,12 +175,14 @@ def nearby(image: sitk.Image, label: sitk.Image) -> NDArray[np.float64]:
 def test_points_guide_the_registration(
     engine: Engine, pair: Pair, guided: Path, tmp_path: Path
 ) -> None:
-    seen: list[Progress] = []
-    alone = engine.register(pair.job(tmp_path, guided=False), seen.append)
+    seen: list[tuple[float, str]] = []
+    job = pair.job(tmp_path, guided=False)
+    alone = engine.register(job, lambda stage, fraction: seen.append((fraction, stage)))
     assert tre_mm(engine, guided, pair) < 0.7 * tre_mm(engine, alone, pair)
     assert tre_mm(engine, guided, pair) < 1.0  # mm; 4.9 before
     assert seen == sorted(seen)
-    assert seen[-1] == Progress(RESOLUTIONS - 1, ITERATIONS - 1)
+    last = f"resolution {RESOLUTIONS} of {RESOLUTIONS}, iteration {ITERATIONS - 1}"
+    assert seen[-1] == (1.0, last)
     assert (tmp_path / "elastix.log").is_file()
 
 
@@ -192,7 +192,7 @@ def test_same_seed_gives_the_same_map(
 ) -> None:
     again = engine.register(pair.job(tmp_path, guided=True))
     assert_allclose(
-        engine.map_points(again, pair.others), engine.map_points(guided, pair.others), atol=1e-6
+        map_points(engine, again, pair.others), map_points(engine, guided, pair.others), atol=1e-6
     )
 
 
@@ -206,10 +206,10 @@ def test_engines_agree(pair: Pair, tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         transform = engine.register(pair.job(folder, guided=True))
-        mapped[name] = engine.map_points(transform, pair.others)
+        mapped[name] = map_points(engine, transform, pair.others)
         engine.close()
     if len(mapped) < 2:
-        pytest.skip(f"two engines are needed to compare, found {list(mapped)}")
+        needs(*ENGINES)
     first, *others = mapped.values()
     for other in others:
         assert_allclose(other, first, atol=0.05)  # mm; 5.0 and 5.3 round differently
@@ -228,7 +228,7 @@ def test_a_fixed_mask_counts(engine: Engine, pair: Pair, tmp_path: Path) -> None
         folder.mkdir()
         sitk.WriteImage(image, str(folder / "mask.mha"))
         job = replace(pair.job(folder, guided=False), fixed_mask=folder / "mask.mha")
-        maps.append(engine.map_points(engine.register(job), pair.others))
+        maps.append(map_points(engine, engine.register(job), pair.others))
     assert np.abs(maps[0] - maps[1]).max() > 0.5  # mm
     empty = sitk.Image(pair.moving.GetSize(), sitk.sitkUInt8)
     empty.CopyInformation(pair.moving)
@@ -247,7 +247,7 @@ def test_no_overlap_is_told_in_the_words_of_the_log(
     job = replace(pair.job(tmp_path, guided=False), initial_transform=far)
     with pytest.raises(ElastixFailed, match=r"Too many samples map outside .*align.*elastix\.log"):
         engine.register(job)
-    assert engine.map_points(far, np.zeros((1, 3)))[0, 0] == 500.0  # and it goes on working
+    assert map_points(engine, far, np.zeros((1, 3)))[0, 0] == 500.0  # and it goes on working
 
 
 @pytest.mark.engine
@@ -278,7 +278,7 @@ def test_points_without_their_metric_are_refused(pair: Pair, tmp_path: Path) -> 
 
 @pytest.mark.engine
 def test_translation_file_moves_fixed_points(engine: Engine, pair: Pair) -> None:
-    mapped = engine.map_points(pair.folder / "shift.txt", pair.points)
+    mapped = map_points(engine, pair.folder / "shift.txt", pair.points)
     assert_allclose(mapped, pair.points + SHIFT, atol=2e-6)  # mm, six decimals in and out
 
 
@@ -293,7 +293,7 @@ def test_chain_is_applied_initial_first(engine: Engine, pair: Pair, tmp_path: Pa
         "CenterOfRotationPoint": ("0", "0", "0"),
     }
     transform = write_chain([quarter_turn, shift], tmp_path, "turn")  # the shift comes first
-    mapped = engine.map_points(transform, np.array([[1.0, 2.0, 3.0]]))
+    mapped = map_points(engine, transform, np.array([[1.0, 2.0, 3.0]]))
     assert_allclose(mapped, [[-2.0, 31.0, 3.0]], atol=1e-6)  # the other order gives (28, 1, 3)
 
 
@@ -301,16 +301,16 @@ def test_chain_is_applied_initial_first(engine: Engine, pair: Pair, tmp_path: Pa
 def test_stored_transform_may_be_moved(
     engine: Engine, pair: Pair, guided: Path, tmp_path: Path
 ) -> None:
-    want = engine.map_points(guided, pair.others)
+    want = map_points(engine, guided, pair.others)
     run = tmp_path / "run"
     run.mkdir()
     assert store_transform(guided, run, outside=-1000.0) == run / "transform.txt"
     moved = run.rename(tmp_path / "moved (and, renamed)")
     assert str(tmp_path) not in (moved / "transform.txt").read_text()
-    assert_allclose(engine.map_points(moved / "transform.txt", pair.others), want, atol=1e-9)
+    assert_allclose(map_points(engine, moved / "transform.txt", pair.others), want, atol=1e-9)
     (moved / "transform.1.txt").unlink()
     with pytest.raises(ElastixFailed, match=r"cannot be read.*transform\.1\.txt"):
-        engine.map_points(moved / "transform.txt", pair.others)
+        map_points(engine, moved / "transform.txt", pair.others)
 
 
 @pytest.mark.engine
@@ -318,8 +318,7 @@ def test_plain_transformix_agrees_with_a_stored_transform(
     engine: Engine, pair: Pair, guided: Path, tmp_path: Path
 ) -> None:
     """What the README tells users to do, with the oldest elastix around."""
-    if not shutil.which("transformix"):
-        pytest.skip("no transformix on the PATH")
+    needs("executable")
     sitk.WriteImage(pair.moving, str(tmp_path / "moving.mha"))
     lowest = float(sitk.GetArrayViewFromImage(pair.moving).min())
     store_transform(guided, tmp_path, outside=lowest)
@@ -327,7 +326,7 @@ def test_plain_transformix_agrees_with_a_stored_transform(
     subprocess.run(call, cwd=tmp_path, capture_output=True, check=True)
     plain = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "result.mha")))
     values = sitk.GetArrayViewFromImage(pair.moving)
-    want = sitk.GetArrayFromImage(engine.warp_image(guided, pair.moving))
+    want = sitk.GetArrayFromImage(warp_image(engine, guided, pair.moving))
     assert_allclose(plain.clip(values.min(), values.max()), want, atol=0.51)  # HU, rounding
 
 
@@ -350,7 +349,7 @@ def test_read_chain_refuses_circles_and_other_files(pair: Pair, tmp_path: Path) 
 
 @pytest.mark.engine
 def test_warped_image_lies_on_the_fixed_grid(engine: Engine, pair: Pair, guided: Path) -> None:
-    warped = engine.warp_image(guided, pair.moving)
+    warped = warp_image(engine, guided, pair.moving)
     assert same_grid(warped, pair.fixed)
     assert warped.GetPixelID() == sitk.sitkInt16
     centres = voxel_centres(pair.fixed)
@@ -365,7 +364,7 @@ def test_warped_image_lies_on_the_fixed_grid(engine: Engine, pair: Pair, guided:
 )
 def test_images_keep_their_type_and_range(engine: Engine, pair: Pair, pixel: int) -> None:
     box = sitk.Cast(pair.moving > 0, pixel) * 100 + 50  # sharp edges make splines overshoot
-    warped = engine.warp_image(pair.folder / "shift.txt", sitk.Cast(box, pixel))
+    warped = warp_image(engine, pair.folder / "shift.txt", sitk.Cast(box, pixel))
     values = sitk.GetArrayFromImage(warped)
     assert warped.GetPixelID() == pixel
     assert values.min() == 50
@@ -377,7 +376,7 @@ def test_images_keep_their_type_and_range(engine: Engine, pair: Pair, pixel: int
 def test_labels_stay_labels(engine: Engine, pair: Pair, pixel: int) -> None:
     highest = {sitk.sitkUInt8: 255, sitk.sitkUInt16: 65535, sitk.sitkInt32: 2**24}[pixel]
     labels = sitk.Cast(pair.moving > 0, pixel) * (highest - 7) + 7
-    warped = engine.warp_image(pair.folder / "shift.txt", labels, labels=True)
+    warped = warp_image(engine, pair.folder / "shift.txt", labels, labels=True)
     assert warped.GetPixelID() == pixel
     assert set(np.unique(sitk.GetArrayFromImage(warped))) == {0, 7, highest}  # 0 outside
 
@@ -386,13 +385,13 @@ def test_labels_beyond_single_precision_are_refused(pair: Pair) -> None:
     labels = sitk.Cast(pair.moving > 0, sitk.sitkInt32) * (2**24 + 1)
     engine = Engine("itkelastix")
     with pytest.raises(ValueError, match="expected labels up to 16777216"):
-        engine.warp_image(pair.folder / "shift.txt", labels, labels=True)
+        warp_image(engine, pair.folder / "shift.txt", labels, labels=True)
     engine.close()
 
 
 @pytest.mark.engine
 def test_no_points_map_to_no_points(engine: Engine, tmp_path: Path) -> None:
-    assert engine.map_points(tmp_path / "not needed.txt", np.zeros((0, 3))).shape == (0, 3)
+    assert map_points(engine, tmp_path / "not needed.txt", np.zeros((0, 3))).shape == (0, 3)
 
 
 # --- the child process --------------------------------------------------------------------------
@@ -408,18 +407,18 @@ def test_engine_says_its_version_and_leaves_threads_alone(engine: Engine) -> Non
 
 @pytest.mark.engine
 def test_a_killed_engine_is_told_and_replaced(engine: Engine, pair: Pair, tmp_path: Path) -> None:
-    def kill(_: Progress) -> None:
+    def kill(stage: str, fraction: float) -> None:
         os.killpg(engine._child._process.pid, signal.SIGKILL)
 
     long = replace(pair.job(tmp_path, guided=False), parameters=small_parameters(100_000))
     with pytest.raises(ElastixFailed, match=f"engine {engine.name} died: signal SIGKILL"):
         engine.register(long, kill)
-    assert_allclose(engine.map_points(pair.folder / "shift.txt", np.zeros((1, 3))), [SHIFT])
+    assert_allclose(map_points(engine, pair.folder / "shift.txt", np.zeros((1, 3))), [SHIFT])
 
 
 @pytest.mark.engine
 def test_what_ends_the_wait_ends_the_engine(engine: Engine, pair: Pair, tmp_path: Path) -> None:
-    def interrupt(_: Progress) -> None:
+    def interrupt(stage: str, fraction: float) -> None:
         raise KeyboardInterrupt
 
     long = replace(pair.job(tmp_path, guided=False), parameters=small_parameters(100_000))
@@ -439,7 +438,7 @@ folder, fixed, moving, name, python = sys.argv[1:]
 engine = Engine(name, threads=1, python=python)
 print(engine._child._process.pid, flush=True)
 job = Job(Path(folder), Path(fixed), Path(moving), read_parameters(Path(folder) / "long.txt"))
-engine.register(job, lambda at: print(at.iteration, flush=True))
+engine.register(job, lambda stage, fraction: print(stage, flush=True))
 """
 
 
@@ -483,11 +482,13 @@ def test_engine_that_cannot_be_loaded_says_why() -> None:
 # --- finding engines ----------------------------------------------------------------------------
 
 
-def test_find_backend_refuses_unknown_names_and_threads() -> None:
-    with pytest.raises(ValueError, match="out of auto, itkelastix, .*found 'ants'"):
-        find_backend("ants")
-    with pytest.raises(ValueError, match="at least one thread, found 0"):
-        find_backend("auto", threads=0)
+def test_find_engine_refuses_unknown_names_and_threads() -> None:
+    with pytest.raises(
+        ValueError, match="backend: expected one of auto, itkelastix, .*found 'ants'"
+    ):
+        find_engine("ants")
+    with pytest.raises(ValueError, match="threads: expected 1 to 1024, found 0"):
+        find_engine("auto", threads=0)
 
 
 def test_missing_backend_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,15 +496,15 @@ def test_missing_backend_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch)
     if "executable" in available():
         pytest.skip("an elastix that is found without a PATH")
     with pytest.raises(BackendMissing, match="apt install elastix"):
-        find_backend("executable")
+        find_engine("executable")
     monkeypatch.setattr(engines, "available", dict)
     with pytest.raises(BackendMissing, match="pip install itk-elastix.*SimpleElastix.*apt install"):
-        find_backend("auto")
+        find_engine("auto")
 
 
 @pytest.mark.engine
 def test_auto_takes_the_first_engine_available() -> None:
-    backend = find_backend("auto", threads=1)
+    backend = find_engine("auto", threads=1)
     assert backend.name == next(iter(available()))
     backend.close()
 
@@ -511,16 +512,16 @@ def test_auto_takes_the_first_engine_available() -> None:
 def test_a_wrong_python_for_simpleelastix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SIMPLEELASTIX_PYTHON, "/nowhere/python")
     with pytest.raises(BackendMissing, match=f"{SIMPLEELASTIX_PYTHON} names /nowhere/python"):
-        find_backend("simpleelastix")
+        find_engine("simpleelastix")
 
 
 # --- the log ------------------------------------------------------------------------------------
 
 
 def test_log_follower_reports_the_newest_iteration(tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[tuple[str, float]] = []
     log = tmp_path / "elastix.log"
-    follow = LogFollower(log, seen.append)
+    follow = LogFollower(log, [4, 10], lambda *told: seen.append(told))
     follow()  # no file yet
     log.write_text("Resolution: 0\n1:ItNr\t2:Metric\n0\t-0.1\n1\t-0.2\n2")
     follow()
@@ -528,7 +529,10 @@ def test_log_follower_reports_the_newest_iteration(tmp_path: Path) -> None:
     with log.open("a") as stream:
         stream.write("\t-0.3\nResolution: 1\n0\t-0.2\n")
     follow()
-    assert seen == [Progress(0, 1), Progress(1, 0)]
+    assert seen == [
+        ("resolution 1 of 2, iteration 1", 0.25),
+        ("resolution 2 of 2, iteration 0", 0.55),
+    ]
 
 
 def test_failure_quotes_the_log_else_the_message(tmp_path: Path) -> None:

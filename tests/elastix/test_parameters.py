@@ -9,6 +9,7 @@ from landmark_dir.elastix.parameters import (
     bundled,
     check_parameters,
     format_map,
+    iterations,
     last_resolution,
     parse,
     read_parameters,
@@ -165,3 +166,35 @@ def test_the_last_resolution_is_the_finest_level_and_nothing_else(name: str) -> 
     changed = {key for key in whole if whole[key] != last[key]}
     assert changed == {"NumberOfResolutions", "ImagePyramidSchedule", "GridSpacingSchedule"}
     check_parameters(with_points_metric(last, (0.1,)))
+
+
+def test_the_last_resolution_takes_the_last_of_every_list_by_level() -> None:
+    base = {
+        **bundled("bspline"),
+        "MaximumNumberOfIterations": ("100", "200", "300"),
+        "NumberOfHistogramBins": ("8", "16", "32"),
+        "Metric0Weight": ("3", "2", "1"),
+        "Metric": ("A", "B", "C"),  # one for each metric, not for each level
+    }
+    last = last_resolution(base)
+    assert last["NumberOfResolutions"] == ("1",)
+    assert last["MaximumNumberOfIterations"] == ("300",)
+    assert last["NumberOfHistogramBins"] == ("32",)
+    assert last["Metric0Weight"] == ("1",)
+    assert last["GridSpacingSchedule"] == ("1",)
+    assert last["ImagePyramidSchedule"] == ("1", "1", "1")
+    assert last["FinalGridSpacingInPhysicalUnits"] == base["FinalGridSpacingInPhysicalUnits"]
+    assert last["Metric"] == ("A", "B", "C")
+    assert last["NumberOfSpatialSamples"] == base["NumberOfSpatialSamples"]
+
+
+def test_the_last_resolution_of_an_odd_list_is_not_guessed() -> None:
+    odd = {**bundled("bspline"), "NumberOfSpatialSamples": ("2048", "4096")}
+    with pytest.raises(ValueError, match="NumberOfSpatialSamples: expected one value, or one for"):
+        last_resolution(odd)
+
+
+def test_iterations_are_told_for_each_resolution() -> None:
+    base = bundled("bspline")
+    assert iterations({**base, "MaximumNumberOfIterations": ("7",)}) == [7, 7, 7]
+    assert iterations({**base, "MaximumNumberOfIterations": ("1", "2", "3")}) == [1, 2, 3]

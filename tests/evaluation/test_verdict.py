@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from landmark_dir.evaluation.metrics import summarise
+from landmark_dir.evaluation.statistics import paired_difference
 from landmark_dir.evaluation.verdict import CLUSTER, ENOUGH, Cluster, Evidence, judge, worst_cluster
 
 RNG = np.random.default_rng(0)
+NOW, BEFORE = RNG.exponential(0.5, 500), RNG.exponential(5.0, 500)
 GOOD = Evidence(
-    held_back=summarise(RNG.exponential(0.5, 500)),
-    held_back_affine=summarise(RNG.exponential(5.0, 500)),
+    held_back=summarise(NOW),
+    held_back_affine=summarise(BEFORE),
+    gained=paired_difference(NOW, BEFORE),
+    matched=5000,
     cluster=Cluster(1.0, "(1, 2, 3)"),
     disagreeing=0.01,
     folded=0.0,
@@ -33,8 +37,17 @@ def test_a_good_one_says_what_was_checked() -> None:
         ({"held_back": summarise(np.full(500, 3.0))}, "doubtful", "median residual .* 3.0 mm"),
         ({"held_back": summarise(np.full(500, 30.0))}, "failed", "30.0 mm"),
         ({"held_back": summarise(np.full(9, 0.5))}, "doubtful", "only 9 landmarks were held back"),
-        ({"held_back": summarise(np.zeros(0))}, "doubtful", "no landmarks were held back"),
-        ({"held_back_affine": summarise(np.full(500, 0.2))}, "doubtful", "than after the affine"),
+        ({"held_back": summarise(np.zeros(0))}, "not checked", "--expert"),
+        (
+            {"held_back": summarise(np.zeros(0)), "folded": 0.01},
+            "doubtful",
+            "folds 1.00% of the body",
+        ),
+        (
+            {"gained": paired_difference(NOW, 0.5 * NOW)},
+            "doubtful",
+            "farther off .* than after the affine",
+        ),
         (
             {"cluster": Cluster(7.0, "(10, -20, 30)")},
             "doubtful",
@@ -67,10 +80,31 @@ def test_few_that_agree_among_many_that_do_not_are_chance(share: float, word: st
     few = GOOD._replace(held_back=summarise(np.full(8, 0.5)), disagreeing=share)
     verdict = judge(few)
     assert verdict.verdict == word
-    assert any("only 8 landmarks were held back" in reason for reason in verdict.reasons)
+    said = {"doubtful": "only 8 landmarks were held back", "failed": "contradict each other"}
+    assert any(said[word] in reason for reason in verdict.reasons)
 
 
-def test_what_is_not_known_is_not_held_against_anyone() -> None:
+def test_nothing_gained_or_lost_is_seldom_doubtful() -> None:
+    """A registration that changes nothing but noise is no loss; one of half a millimetre is."""
+    doubtful, lost = 0, 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        before = rng.exponential(1.0, 500)
+        same, worse = (
+            GOOD._replace(
+                held_back=summarise(now),
+                held_back_affine=summarise(before),
+                gained=paired_difference(now, before),
+            )
+            for now in (rng.exponential(1.0, 500), rng.exponential(1.5, 500))
+        )
+        doubtful += judge(same).verdict != "good"
+        lost += judge(worse).verdict == "doubtful"
+    assert doubtful <= 4
+    assert lost >= 190
+
+
+def test_a_figure_that_is_not_known_counts_as_good() -> None:
     nan = float("nan")
     assert judge(GOOD._replace(cluster=Cluster(nan, ""), disagreeing=nan)).verdict == "good"
     assert ENOUGH <= GOOD.held_back.points

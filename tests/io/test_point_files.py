@@ -11,13 +11,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from landmark_dir.errors import BadPoints, LandmarkDirError
 from landmark_dir.geometry import Points, index_to_physical
 from landmark_dir.io.point_files import (
+    PointList,
     read_csv,
     read_elastix_points,
     read_markups,
     read_pairs,
+    read_point_list,
+    read_points,
     write_csv,
     write_elastix_points,
     write_markups,
+    write_point_list,
 )
 from landmark_dir.points import (
     PointPairs,
@@ -54,8 +58,8 @@ def test_select_keeps_rows_together() -> None:
         (np.zeros((2, 2)), np.zeros((2, 3)), np.ones(2), r"\(N, 3\)"),
         (np.full((1, 3), np.nan), np.zeros((1, 3)), np.ones(1), "NaN"),
         (np.zeros((1, 3)), np.full((1, 3), np.inf), np.ones(1), "infinite"),
-        (np.zeros((1, 3)), np.zeros((1, 3)), np.array([1.01]), "outside 0..1"),
-        (np.zeros((1, 3)), np.zeros((1, 3)), np.array([np.nan]), "outside 0..1"),
+        (np.zeros((1, 3)), np.zeros((1, 3)), np.array([1.01]), "numbers of 0 to 1"),
+        (np.zeros((1, 3)), np.zeros((1, 3)), np.array([np.nan]), "numbers of 0 to 1"),
     ],
 )
 def test_pairs_check_themselves(
@@ -223,7 +227,7 @@ def test_csv_round_trip(count: int, tmp_path: Path) -> None:
         (("score", "weight"), "line 1: expected the header fixed_x"),
         ((",0.5", ""), "line 2: expected 7 numbers"),
         (("0.5", "high"), "line 2: expected 7 numbers"),
-        (("0.5", "1.5"), "scores outside 0..1"),
+        (("0.5", "1.5"), "score: expected numbers of 0 to 1"),
         (("0.5", "0.5\n\n1"), "line 3: expected 7 numbers"),
     ],
 )
@@ -239,7 +243,9 @@ def test_csv_malformed_is_refused(change: tuple[str, str], said: str, tmp_path: 
 @pytest.mark.parametrize("count", [0, 1, 20])
 def test_markups_round_trip(count: int, tmp_path: Path) -> None:
     write_markups(some_points(count), tmp_path / "a.mrk.json", score=np.full(count, 0.87))
-    assert_allclose(read_markups(tmp_path / "a.mrk.json"), some_points(count), atol=WRITTEN_MM)
+    assert_allclose(
+        read_markups(tmp_path / "a.mrk.json").points, some_points(count), atol=WRITTEN_MM
+    )
 
 
 def test_markups_carry_labels_and_scores(tmp_path: Path) -> None:
@@ -254,7 +260,7 @@ def test_markups_in_ras_are_flipped(tmp_path: Path) -> None:
     write_markups([[1.0, 2.0, 3.0]], tmp_path / "a.mrk.json")
     text = (tmp_path / "a.mrk.json").read_text()
     (tmp_path / "a.mrk.json").write_text(text.replace('"LPS"', '"RAS"'))
-    assert_array_equal(read_markups(tmp_path / "a.mrk.json"), [[-1.0, -2.0, 3.0]])
+    assert_array_equal(read_markups(tmp_path / "a.mrk.json").points, [[-1.0, -2.0, 3.0]])
 
 
 @pytest.mark.parametrize(
@@ -277,3 +283,49 @@ def test_markups_malformed_are_refused(change: tuple[str, str], said: str, tmp_p
     (tmp_path / "a.mrk.json").write_text(text.replace(*change, 1))
     with pytest.raises(BadPoints, match=said):
         read_markups(tmp_path / "a.mrk.json")
+
+
+# --- one rule for all files of points ------------------------------------------------------------
+
+FCSV = """# Markups fiducial file version = 4.11
+# CoordinateSystem = {system}
+# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID
+1,10.0,-20.5,30.25,0,0,0,1,1,1,0,"carina, left",seen twice,
+2,1.0,2.0,3.0,0,0,0,1,1,1,0,apex,,vtkMRMLScalarVolumeNode1
+"""
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.mrk.json", "P.JSON", "p.fcsv", "p.txt", "p.pts"])
+def test_the_suffix_tells_the_kind_wherever_points_are_read(name: str, tmp_path: Path) -> None:
+    points, labels = some_points(4), ("a", "b, c", "", 'd "e"')
+    write_point_list(PointList(points, labels), tmp_path / name)
+    listed = read_point_list(tmp_path / name)
+    assert_allclose(listed.points, points, atol=WRITTEN_MM)
+    assert listed.labels == (() if name.endswith(("txt", "pts")) else labels)
+    assert_array_equal(read_points(tmp_path / name), listed.points)
+    pairs = read_pairs(tmp_path / name, tmp_path / name)
+    assert_array_equal(pairs.moving, listed.points)
+
+
+@pytest.mark.parametrize(("system", "sign"), [("LPS", 1), ("RAS", -1), ("0", -1), ("1", 1)])
+def test_fcsv_of_both_coordinate_systems(system: str, sign: int, tmp_path: Path) -> None:
+    (tmp_path / "p.fcsv").write_text(FCSV.format(system=system))
+    listed = read_point_list(tmp_path / "p.fcsv")
+    assert_array_equal(listed.points, [[sign * 10, sign * -20.5, 30.25], [sign, sign * 2, 3]])
+    assert listed.labels == ("carina, left", "apex")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("LPS", "IJK"), "expected a line '# CoordinateSystem = LPS' or RAS, found 'IJK'"),
+        (("# CoordinateSystem = LPS\n", ""), "found 'none'"),
+        (("10.0", "ten"), "line 4: expected 3 numbers"),
+        (("2,1.0,2.0,3.0", "2,1.0"), "line 5: expected 14 columns, found 12"),
+        (("id,x,y,z", "id,r,a,s"), "expected the columns x, y and z"),
+    ],
+)
+def test_fcsv_malformed_is_refused(change: tuple[str, str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "p.fcsv").write_text(FCSV.format(system="LPS").replace(*change, 1))
+    with pytest.raises(BadPoints, match=said):
+        read_point_list(tmp_path / "p.fcsv")

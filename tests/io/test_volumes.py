@@ -18,13 +18,13 @@ from landmark_dir.io.volumes import (
     SUFFIXES,
     check_mask,
     check_volume,
-    looks_like_ct,
     overlap_fraction,
     read_mask,
     read_volume,
     write_volume,
 )
 from landmark_dir.preprocessing.body_mask import body_mask
+from landmark_dir.preprocessing.intensity import looks_like_ct
 
 HEADER_MM = 1e-3  # NIfTI keeps the geometry as float32
 SERIES = ("1.2.826.0.1.3680043.2.1125.1.11", "1.2.826.0.1.3680043.2.1125.1.22")
@@ -140,7 +140,7 @@ def with_voxel(value: float) -> Callable[[sitk.Image], sitk.Image]:
         (lambda image: sitk.JoinSeries([image, image]), "24 x 20 x 12 x 2 voxels"),
         (lambda image: sitk.Compose(image, image, image), "vector.*expected one number"),
         (lambda image: sitk.Cast(image, sitk.sitkComplexFloat32), "complex"),
-        (with_voxel(np.nan), "1 of 5760 voxels are NaN or infinite; set them to air"),
+        (with_voxel(np.nan), "1 of 5760 voxels are NaN or infinite; set them to that of air"),
         (with_voxel(-np.inf), "1 of 5760 voxels are NaN or infinite"),
         (lambda image: image * 0 - 1000, "every voxel is -1000"),
         (lambda image: image[:, :, :3], "24 x 20 x 3 voxels, expected at least 4"),

@@ -23,6 +23,7 @@ from landmark_dir.matching.map_stack import (
     tile_corners,
     tile_of,
 )
+from landmark_dir.progress import silent
 
 SHAPE = (6, 20, 28)  # rows and columns are no multiples of a tile
 PLACE_MM, LEVEL_MM = 4.0, 3.0
@@ -51,7 +52,7 @@ def _in_place(stack: MapStack) -> Callable[[int, Tensor], Tensor]:
 
 
 def _seek(fixed: MapStack, moving: MapStack, window: Window) -> Hits:
-    return seek_stack(fixed, moving, _all(fixed), _in_place(fixed), window, lambda share: None)
+    return seek_stack(fixed, moving, _all(fixed), _in_place(fixed), window, silent)
 
 
 def test_every_place_lies_in_its_tile() -> None:
@@ -160,7 +161,7 @@ def test_landmarks_of_some_levels_only_and_the_share_done() -> None:
         ),
         _in_place(fixed),
         Window(1, 1),
-        shares.append,
+        lambda _, share: shares.append(share),
     )
     assert hits.start.tolist() == [[1, 0, 0], [1, 19, 27], [4, 0, 0], [4, 19, 27]]
     assert hits.matchability.tolist() == [2.0, 1.0, 2.0, 1.0]
@@ -170,7 +171,7 @@ def test_landmarks_of_some_levels_only_and_the_share_done() -> None:
 def test_no_landmarks_give_no_hits() -> None:
     fixed, none = _stack(), torch.zeros(0)
     hits = seek_stack(
-        fixed, fixed, lambda k: (none.long(), none), _in_place(fixed), Window(1, 1), lambda s: None
+        fixed, fixed, lambda k: (none.long(), none), _in_place(fixed), Window(1, 1), silent
     )
     assert [part.shape for part in hits] == [(0, 3), (0, 3), (0,), (0,)]
 
@@ -191,7 +192,7 @@ def test_middles_say_where_a_tile_went() -> None:
         return corners
 
     moving = _with(fixed, descriptors)
-    hits = seek_stack(fixed, moving, _all(fixed), middles, Window(0, 1), lambda share: None)
+    hits = seek_stack(fixed, moving, _all(fixed), middles, Window(0, 1), silent)
     assert len(hits.start) == 3 * 16 * 48
     first = hits.start[:, 2] < 8
     off = hits.found[first, 2] - hits.start[first, 2] - 40

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from landmark_dir.matching.outliers import (
-    OutlierOptions,
     agreeing,
     reject_outliers,
     select_spread,
     spread_rows,
 )
+from landmark_dir.options import OutlierOptions
 from landmark_dir.points import PointPairs
 
 
@@ -49,7 +49,7 @@ def test_too_few_pairs_cannot_be_judged(count: int) -> None:
 
 
 def test_too_few_neighbours_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 5"):
+    with pytest.raises(ValueError, match="neighbours: expected 5 to 1000, found 4"):
         OutlierOptions(neighbours=4)
 
 
@@ -146,3 +146,21 @@ def test_spread_rows_are_the_best_of_each_cube() -> None:
 
 def test_points_in_one_place_are_one_point() -> None:
     assert spread_rows(np.ones((20, 3)), np.arange(20.0), 4).tolist() == [19]
+
+
+def test_a_torn_off_cluster_inside_a_crowd_goes_whole() -> None:
+    """80 landmarks within 15 mm that jumped by 14 mm, amid 4,000 that agree with each other."""
+    pairs = _smooth_pairs(4000, np.random.default_rng(20))
+    rng = np.random.default_rng(21)
+    middle = np.array([10.0, -20.0, 5.0])
+    inner = middle + 15 * rng.normal(size=(80, 3)) / 2.5
+    crowd = np.linalg.norm(pairs.fixed - middle, axis=1) > 18
+    shift = (pairs.moving - pairs.fixed)[np.argmin(np.linalg.norm(pairs.fixed - middle, axis=1))]
+    fixed = np.concatenate([inner, pairs.fixed[crowd]])
+    moving = np.concatenate(
+        [inner + shift + [0.0, 0.0, 14.0] + rng.normal(0, 0.5, inner.shape), pairs.moving[crowd]]
+    )
+    rows = agreeing(fixed, moving)
+    assert not (rows < 80).any()
+    assert len(rows) >= 0.97 * crowd.sum()
+    assert (agreeing(fixed, moving, OutlierOptions(part_share=0.0)) < 80).sum() > 60

@@ -26,7 +26,7 @@ from landmark_dir.models.paper import Landmarks, PaperNetwork
 from landmark_dir.models.weights import load_weights
 from landmark_dir.phantom.scanner import Phantom, PhantomOptions, make_phantom
 from landmark_dir.preprocessing.body_mask import body_mask
-from landmark_dir.preprocessing.slices import to_network
+from landmark_dir.preprocessing.intensity import CT
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_thread_setting_is_put_back() -> None:
 
 
 def test_network_units_rise_with_hu() -> None:
-    units = to_network(np.arange(-1024, 2001))
+    units = CT.to_network(np.arange(-1024, 2001))
     assert units[0] == -1
     assert units[-1] == 1
     assert (np.diff(units) > 0).all()

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from landmark_dir.models.default import EVIDENCE, WINDOWS_HU, SeekNetwork, scores
-from landmark_dir.preprocessing.slices import to_network
+from landmark_dir.models.default import EVIDENCE, SeekNetwork, scores
+from landmark_dir.preprocessing.intensity import CT
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def test_a_slice_moved_by_its_stride_has_its_maps_moved(network: SeekNetwork) ->
 
 
 def test_windows_are_those_in_hu(network: SeekNetwork) -> None:
-    for channel, (low, high) in enumerate(WINDOWS_HU):
+    for channel, (low, high) in enumerate(CT.windows):
         hu = torch.tensor([low - 50, low, high, high + 50])
-        seen = network.windows(torch.from_numpy(to_network(hu.numpy()))[None, None, None])
+        seen = network.windows(torch.from_numpy(CT.to_network(hu.numpy()))[None, None, None])
         torch.testing.assert_close(seen[0, channel, 0], torch.tensor([-1.0, -1.0, 1.0, 1.0]))
 
 

@@ -1,13 +1,12 @@
 """Landmarks and what they are used for: held back ones, masks, a second pass."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import Case
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
+from small_pairs import Case
 
 from landmark_dir.elastix.transform_files import read_chain
 from landmark_dir.geometry import distances_mm
@@ -17,13 +16,17 @@ from landmark_dir.matching.outliers import select_spread
 from landmark_dir.options import RegisterOptions
 from landmark_dir.phantom.scanner import Phantom, PhantomOptions, make_phantom
 from landmark_dir.points import PointPairs
+from landmark_dir.progress import Plan, silent
+from landmark_dir.registration import landmarks as seeking
 from landmark_dir.registration.apply import warp_points
 from landmark_dir.registration.inputs import load_inputs
-from landmark_dir.registration.landmarks import Landmarks, seek_landmarks
+from landmark_dir.registration.landmarks import Landmarks, held_back_places, seek_landmarks
 from landmark_dir.registration.pipeline import find_landmarks, register
-from landmark_dir.registration.session import outside_mask, pre_aligned
+from landmark_dir.registration.session import Record, open_session, outside_mask
+from landmark_dir.transforms.bspline_fit import fit_spline
+from landmark_dir.transforms.chain import read_transform
 
-OPTIONS = RegisterOptions(backend="executable", threads=1, max_landmarks=600)
+OPTIONS = RegisterOptions.of(threads=1, max_landmarks=600)
 
 
 def some_pairs(count: int, seed: int = 0) -> PointPairs:
@@ -37,7 +40,7 @@ def test_the_other_arm_keeps_what_is_held_back_and_nothing_else() -> None:
     held = some_pairs(5, seed=1)
     both = Landmarks(some_pairs(20), held, some_pairs(30), 40, 35)
     other = both.only_held_back()
-    assert (len(other.guiding), len(other.all)) == (0, 0)
+    assert (len(other.guiding), len(other.measured)) == (0, 0)
     assert other.held_back is held
     assert_allclose(both.pairs().fixed[-5:], held.fixed)
     assert len(Landmarks.none().pairs()) == 0
@@ -86,7 +89,7 @@ def test_held_back_landmarks_guide_nothing_and_judge(seen: Phantom, tmp_path: Pa
 @pytest.mark.usefixtures("few_iterations")
 def test_a_second_pass_does_not_lose_precision(seen: Phantom) -> None:
     once, twice = (
-        find_landmarks(seen.fixed, seen.moving, RegisterOptions(passes=n, threads=1))
+        find_landmarks(seen.fixed, seen.moving, RegisterOptions.of(passes=n, threads=1))
         for n in (1, 2)
     )
     assert len(twice) >= 0.9 * len(once)
@@ -95,16 +98,16 @@ def test_a_second_pass_does_not_lose_precision(seen: Phantom) -> None:
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("few_iterations")
-def test_guides_are_settled_and_nearer_to_the_truth_than_single_places(
+def test_guides_are_projected_and_nearer_to_the_truth_than_single_places(
     seen: Phantom, tmp_path: Path
 ) -> None:
-    options = replace(OPTIONS, passes=1)
-    inputs = load_inputs(seen.fixed, seen.moving, None, None, options)
-    with pre_aligned(inputs, tmp_path, options, lambda text: None) as stage:
-        landmarks = seek_landmarks(stage)
+    options = OPTIONS.but(passes=1)
+    inputs = load_inputs(seen.fixed, seen.moving, options)
+    with open_session(inputs, tmp_path, options, Plan(silent, [])) as session:
+        landmarks = seek_landmarks(session)
         assert landmarks.motion is not None
-        measured = select_spread(landmarks.all, OPTIONS.most_landmarks())
-        mapped = stage.backend.map_points(landmarks.motion, measured.fixed)
+        measured = select_spread(landmarks.measured, OPTIONS.most_landmarks())
+        mapped = read_transform(landmarks.motion).map_points(measured.fixed)
     assert_allclose(landmarks.guiding.fixed, measured.fixed)
     assert_allclose(landmarks.guiding.moving, mapped, atol=1e-3)  # mm, rounding of files
     assert truly(seen, landmarks.guiding) < 0.8 * truly(seen, measured)
@@ -113,9 +116,9 @@ def test_guides_are_settled_and_nearer_to_the_truth_than_single_places(
 @pytest.mark.engine
 @pytest.mark.usefixtures("few_iterations")
 def test_the_stage_can_start_from_the_affine_map(seen: Phantom, tmp_path: Path) -> None:
-    options = replace(OPTIONS, start="affine", passes=1, landmark_weight=(0.3, 0.2, 0.1))
+    options = OPTIONS.but(start="affine", passes=1, landmark_weight=(0.3, 0.2, 0.1))
     result = register(seen.fixed, seen.moving, tmp_path / "run", options)
-    kinds = [parameters["Transform"][0] for parameters in read_chain(result.transform)]
+    kinds = [parameters["Transform"][0] for parameters in read_chain(result.transform_file)]
     assert kinds == ["RecursiveBSplineTransform", "AffineTransform", "TranslationTransform"]
     assert len(result.landmarks) > 100
     fixed, moving = seen.truth_points(500, np.random.default_rng(0))
@@ -126,26 +129,12 @@ def test_the_stage_can_start_from_the_affine_map(seen: Phantom, tmp_path: Path) 
 @pytest.mark.engine
 @pytest.mark.usefixtures("few_iterations")
 def test_points_only_is_a_run_without_elastix_bspline(seen: Phantom, tmp_path: Path) -> None:
-    options = RegisterOptions(preset="points-only", threads=1)
+    options = RegisterOptions.of(preset="points-only", threads=1)
     result = register(seen.fixed, seen.moving, tmp_path / "run", options)
     fixed, moving = seen.truth_points(500, np.random.default_rng(0))
     error = distances_mm(warp_points(result.folder, fixed), moving)
     assert error.mean() < 0.5 * distances_mm(fixed, moving).mean()
     assert "b-spline" not in run_folder.read_run_json(result.folder)["seconds"]
-
-
-@pytest.mark.engine
-@pytest.mark.usefixtures("few_iterations")
-def test_robust_keeps_the_arm_nearer_to_the_held_back(seen: Phantom, tmp_path: Path) -> None:
-    options = RegisterOptions(robust=True, backend="executable", threads=1)
-    result = register(seen.fixed, seen.moving, tmp_path / "run", options)
-    run = run_folder.read_run_json(tmp_path / "run")
-    other = run["robust"]["other"]["held_back_mm"]["mean"]
-    assert run["metrics"]["held_back_mm"]["mean"] <= other
-    assert run["robust"]["kept"] in ("with landmarks", "without landmarks")
-    assert result.folder == tmp_path / "run"
-    assert not list((tmp_path / "run").glob("arm*"))
-    assert result.transform.is_file()
 
 
 @pytest.mark.engine
@@ -158,7 +147,7 @@ def test_landmarks_outside_the_moving_mask_are_kept_and_told(case: Case, tmp_pat
     mask = sitk.GetImageFromArray(array)
     mask.CopyInformation(moving)
     outside = len(outside_mask(mask, case.guides.moving))
-    options = RegisterOptions(landmark_weight=(1.0,), backend="executable", threads=1)
+    options = RegisterOptions.of(landmark_weight=(1.0,), threads=1)
     result = register(
         case.phantom.fixed, moving, tmp_path / "run", options, moving_mask=mask, points=case.guides
     )
@@ -168,3 +157,64 @@ def test_landmarks_outside_the_moving_mask_are_kept_and_told(case: Case, tmp_pat
     )
     assert outside > 200
     assert result.metrics["residual_mm"]["p95"] < 4.0  # mm; 10 and more if they were dropped
+
+
+def test_places_are_held_back_by_themselves() -> None:
+    rng = np.random.default_rng(0)
+    places = rng.uniform(-300, 300, (20_000, 3))
+    held = held_back_places(places, 0.1, seed=1)
+    assert abs(held.mean() - 0.1) < 0.01
+    order = rng.permutation(len(places))[:9000]  # another pass finds some of them, in another order
+    assert_array_equal(held_back_places(places[order], 0.1, seed=1), held[order])
+    assert (held_back_places(places, 0.05, seed=1) <= held).all()  # fewer of the same
+    assert (held_back_places(places, 0.1, seed=2) != held).any()
+    assert not held_back_places(places, 0.0, seed=1).any()
+    assert held_back_places(places[:0], 0.1, seed=1).shape == (0,)
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("few_iterations")
+def test_nothing_that_is_fitted_sees_what_is_held_back(
+    seen: Phantom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In both passes: not the outlier rejection, not the dense motion, not elastix."""
+    fitted: list[np.ndarray] = []
+
+    def watch(module: object, name: str) -> None:
+        whole = getattr(module, name)
+
+        def watched(pairs: PointPairs, *rest: object) -> object:
+            fitted.append(pairs.fixed)
+            return whole(pairs, *rest)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(seeking, "reject_outliers")
+    monkeypatch.setattr(
+        seeking,
+        "fit_spline",
+        lambda fixed, *rest, **how: fitted.append(fixed) or fit_spline(fixed, *rest, **how),
+    )
+    inputs = load_inputs(seen.fixed, seen.moving, OPTIONS)
+    with open_session(inputs, tmp_path, OPTIONS, Plan(silent, [])) as session:
+        found = seek_landmarks(session)
+        affine = session.affine_chain
+    assert len(found.held_back) > 50
+    held = {tuple(place) for place in found.held_back.fixed.round(3)}
+    held |= {tuple(place) for place in affine.map_points(found.held_back.fixed).round(3)}
+    assert len(fitted) == 4  # two passes, each rejects and fits
+    for places in (*fitted, found.guiding.fixed, found.measured.fixed):
+        assert not held & {tuple(place) for place in places.round(3)}
+
+
+def test_each_arm_takes_its_own_seconds_and_warnings() -> None:
+    shared = Record(["odd"], {"affine": 3.0})
+    other = shared.copy()
+    other.took("b-spline", 2.0)
+    other.warn("few")
+    shared.took("b-spline", 7.0)
+    assert (shared.seconds, other.seconds) == (
+        {"affine": 3.0, "b-spline": 7.0},
+        {"affine": 3.0, "b-spline": 2.0},
+    )
+    assert (shared.warnings, other.warnings) == (["odd"], ["odd", "few"])

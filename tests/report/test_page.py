@@ -12,13 +12,14 @@ import chromium
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import Case, make_case
+from needs import needs
 from numpy.testing import assert_allclose
 from PIL import Image
+from small_pairs import Case, make_case
 
 from landmark_dir.geometry import index_to_physical
 from landmark_dir.points import PointPairs
-from landmark_dir.preprocessing.slices import to_network
+from landmark_dir.preprocessing.intensity import CT
 from landmark_dir.report import volumes
 from landmark_dir.report.page import Arm, Content, write_report
 from landmark_dir.report.volumes import as_seen, packed, packed_map, place_colours, shown_grid
@@ -107,7 +108,7 @@ def test_a_packed_volume_is_the_image(case: Case) -> None:
     nx, ny, nz = grid.GetSize()
     grey = picture[..., 0] if picture.ndim == 3 else picture
     tiles = grey.reshape(-1, ny, made["columns"], nx).swapaxes(1, 2).reshape(-1, ny, nx)[:nz]
-    want = (to_network(sitk.GetArrayFromImage(as_seen(fixed))) + 1) * 127.5
+    want = (CT.to_network(sitk.GetArrayFromImage(as_seen(fixed))) + 1) * 127.5
     assert np.abs(tiles - want).mean() < 6  # of 255: lossy
     assert np.corrcoef(tiles.ravel(), want.ravel())[0, 1] > 0.99
 
@@ -177,8 +178,7 @@ def choose(name: str, value: object) -> str:
 @pytest.fixture(scope="module")
 def opened(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
     """A page in a browser, its images drawn."""
-    if chromium.browser() is None:
-        pytest.skip("no Chromium on the PATH; `apt install chromium`")
+    needs("chromium")
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, content(case))
     page = chromium.Page(path)
@@ -278,8 +278,7 @@ def test_pointing_at_a_landmark_tells_score_and_residual(opened: chromium.Page) 
 @pytest.mark.engine
 @pytest.mark.parametrize("width", [1400, 800])
 def test_nothing_is_cut_off_at_either_width(case: Case, width: int, tmp_path: Path) -> None:
-    if chromium.browser() is None:
-        pytest.skip("no Chromium on the PATH; `apt install chromium`")
+    needs("chromium")
     write_report(tmp_path / "report.html", content(case))
     page = chromium.Page(tmp_path / "report.html", width)
     page.wait("document.body && document.body.dataset.ready === 'yes'")

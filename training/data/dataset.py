@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from landmark_dir.preprocessing.slices import HU_KNOTS, NETWORK_KNOTS
+from landmark_dir.preprocessing.intensity import CT
 from training.data.augment import (
     AugmentOptions,
     Warp,
@@ -22,16 +22,17 @@ from training.data.pack import Slice
 
 
 def data_folder() -> Path:
-    """The folder with CT data: `$LANDMARK_DIR_DATA`, else `../shared/data`."""
-    return Path(os.environ.get("LANDMARK_DIR_DATA", "../shared/data"))
+    """The folder with CT data: `$LANDMARK_DIR_DATA`, else `shared/data` beside the checkout."""
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    return Path(os.environ.get("LANDMARK_DIR_DATA", beside))
 
 
 def to_network(hu: Tensor) -> Tensor:
-    """`landmark_dir.preprocessing.slices.to_network` for tensors on any device."""
-    result = torch.full_like(hu, NETWORK_KNOTS[0])
-    for i in range(len(HU_KNOTS) - 1):
-        low, high = HU_KNOTS[i : i + 2]
-        slope = (NETWORK_KNOTS[i + 1] - NETWORK_KNOTS[i]) / (high - low)
+    """`InputScale.to_network` of CT for tensors on any device."""
+    result = torch.full_like(hu, CT.network_knots[0])
+    for i in range(len(CT.knots) - 1):
+        low, high = CT.knots[i : i + 2]
+        slope = (CT.network_knots[i + 1] - CT.network_knots[i]) / (high - low)
         result = result + slope * (hu.clamp(low, high) - low)
     return result
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from landmark_dir.errors import BadVolume
 from landmark_dir.io import dicom
-from landmark_dir.io.volumes import check_volume, looks_like_ct, read_volume
+from landmark_dir.io.volumes import check_volume, read_volume
 from landmark_dir.preprocessing.body_mask import body_mask
+from landmark_dir.preprocessing.intensity import looks_like_ct
 from landmark_dir.preprocessing.slices import resample_in_plane
 from training.data.pack import CtSeries
 

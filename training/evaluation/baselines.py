@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.preprocessing.slices import to_network
+from landmark_dir.preprocessing.intensity import CT
 
 Array: TypeAlias = NDArray[np.float64]
 Slice: TypeAlias = NDArray[np.floating] | NDArray[np.integer]
@@ -57,8 +57,7 @@ def sift_inverse_consistency(
     hu_1, hu_2 : ndarray, shape (H, W)
         HU at 1 mm; the shapes may differ.
     window_hu : (lower, upper), optional
-        What becomes 0..255; else the network's grey scale does
-        (`landmark_dir.preprocessing.slices`).
+        What becomes 0..255; else the network's grey scale does (`InputScale`).
 
     Returns
     -------
@@ -96,7 +95,7 @@ def sift_ratio_test(
 
 def _detect(hu: Slice, window_hu: Window) -> tuple[Sequence[Any], NDArray[np.float32] | None]:
     """Keypoints of a slice and their descriptors; None where there are none."""
-    share = np.interp(hu, window_hu, (0, 1)) if window_hu else (to_network(hu) + 1) / 2
+    share = np.interp(hu, window_hu, (0, 1)) if window_hu else (CT.to_network(hu) + 1) / 2
     grey = np.rint(share * 255).astype(np.uint8)
     keypoints, descriptors = opencv().SIFT_create().detectAndCompute(grey, None)
     return keypoints, descriptors if len(keypoints) else None

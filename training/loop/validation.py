@@ -3,11 +3,9 @@
 import numpy as np
 import torch
 
-from landmark_dir.matching.slices import (
-    MatchingOptions,
-    match_images,
-)
+from landmark_dir.matching.slices import match_images
 from landmark_dir.models.weights import Network
+from landmark_dir.options import MatchingOptions
 from training.data.augment import AugmentOptions
 from training.data.dataset import make_pairs
 from training.data.pack import Slice

@@ -4,6 +4,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from landmark_dir.preprocessing.intensity import CT
 from training.data.augment import AugmentOptions, random_warp, sample_slice, stack_warps
 from training.data.dataset import PairBatch, make_pairs, to_network
 from training.data.pack import Slice
@@ -82,10 +83,8 @@ def test_valid_mask_leaves_out_air_and_view_the_border() -> None:
 
 
 def test_network_units_agree_with_the_package() -> None:
-    from landmark_dir.preprocessing import slices
-
     hu = torch.linspace(-2000, 3000, 101)
-    assert_allclose(to_network(hu), slices.to_network(hu.numpy()), atol=1e-5)
+    assert_allclose(to_network(hu), CT.to_network(hu.numpy()), atol=1e-5)
 
 
 def test_stacked_warps_are_the_warps() -> None:

@@ -1,0 +1,103 @@
+"""Options of the commands, made from the choices in `landmark_dir.options`."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from landmark_dir.io.volumes import read_volume
+from landmark_dir.options import DEFAULTS, Choice, RegisterOptions, choices
+
+PATH = click.Path(path_type=Path)
+Command = TypeVar("Command", bound=Callable[..., Any])
+TYPES: dict[type, Any] = {int: click.INT, float: click.FLOAT, str: click.STRING}
+CHOICES = {name: (default, said) for name, default, said in choices(DEFAULTS)}
+# of what comes after the landmarks are found
+AFTERWARDS = ("preset", "bending_energy", "landmark_weight", "start", "hold_back")
+
+
+def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"expected a number, or one per resolution with commas, found {value!r}"
+        ) from error
+
+
+def _option(name: str, default: Any, said: Choice) -> Callable[[Command], Command]:
+    """One choice as an option of a command."""
+    flag = f"--{name.replace('_', '-')}"
+    text = f"{said.help}  [default: {said.unset}]" if said.unset else said.help
+    if said.kind is bool:
+        both = f"{flag}/--no-{flag.removeprefix('--')}"
+        return click.option(both, default=default, show_default=True, help=text)
+    if said.kind is tuple:
+        given = ",".join(f"{value:g}" for value in default)
+        return click.option(
+            flag, callback=_numbers, default=given, show_default=True, metavar="NUMBERS", help=text
+        )
+    kind = click.Choice(said.among) if said.among else TYPES[said.kind]
+    return click.option(
+        flag, type=kind, default=default, show_default=default is not None, help=text
+    )
+
+
+def register_options(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Every choice of `RegisterOptions` that the command line has, but those named."""
+
+    def add(command: Command) -> Command:
+        for name, (default, said) in reversed(CHOICES.items()):
+            if said.on_command_line and name not in without:
+                command = _option(name, default, said)(command)
+        return command
+
+    return add
+
+
+def only(*names: str) -> Callable[[Command], Command]:
+    """The choices named, and no other."""
+    return register_options(without=set(CHOICES) - set(names))
+
+
+def pair_options(command: Command) -> Command:
+    """Options of every command that reads two volumes."""
+    for option in reversed(
+        [
+            click.option("-o", "--out", required=True, type=PATH, help="Run folder to create."),
+            click.option(
+                "--fixed-mask",
+                type=PATH,
+                help="Image file, non-zero where fixed voxels count, on FIXED's grid.",
+            ),
+            click.option(
+                "--moving-mask",
+                type=PATH,
+                help="Image file, non-zero where moving voxels count, on MOVING's grid.",
+            ),
+            click.option(
+                "--fixed-series",
+                help="ID of the series to read where FIXED is a folder with several.",
+            ),
+            click.option(
+                "--moving-series",
+                help="ID of the series to read where MOVING is a folder with several.",
+            ),
+            click.option("--overwrite", is_flag=True, help="Replace an earlier run folder."),
+            click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def split(given: dict[str, Any]) -> tuple[dict[str, Any], RegisterOptions]:
+    """Arguments of the call, with volumes read where a series was named, and the options."""
+    chosen = {name: given.pop(name) for name in list(given) if name in CHOICES}
+    options = RegisterOptions.of(**chosen)  # checked before anything is read
+    for side in ("fixed", "moving"):
+        series = given.pop(f"{side}_series", None)
+        if series is not None:
+            given[side] = read_volume(given[side], series)
+    return given, options

@@ -1,0 +1,81 @@
+"""What grey values mean: the one place that knows Hounsfield units.
+
+An `InputScale` says how the values of one kind of image become the units a network is trained on,
+and where air, body and lung lie. Weights name the scale they were trained on, so a network for
+another modality is a second `InputScale` and its weights, nothing else.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """Grey values of one modality, and network units.
+
+    Attributes
+    ----------
+    name : str
+        As in the metadata of weights.
+    unit : str
+    knots, network_knots : tuple of float
+        Piecewise linear from grey values to network units, -1..1; beyond the knots it is clipped.
+    windows : tuple of (low, high)
+        What the `default` network sees as channels.
+    air : float
+        What stands outside an image.
+    body_above : float
+        The edge of the body.
+    lung_above : float
+        Lung is denser than this, the air outside is not.
+    soft_tissue : (low, high)
+        Where most voxels of a body lie.
+    """
+
+    name: str
+    unit: str
+    knots: tuple[float, ...]
+    network_knots: tuple[float, ...]
+    windows: tuple[tuple[float, float], ...]
+    air: float
+    body_above: float
+    lung_above: float
+    soft_tissue: tuple[float, float]
+
+    def to_network(self, values: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Map grey values to network units, -1..1, in any shape."""
+        return np.asarray(np.interp(values, self.knots, self.network_knots), dtype=np.float32)
+
+
+CT = InputScale(
+    name="ct-hu",
+    unit="HU",
+    # One channel, invertible: soft tissue gets the largest share of the range, lung and bone keep
+    # their order. The paper is silent about grey values.
+    knots=(-1024.0, -950.0, -200.0, 250.0, 2000.0),
+    network_knots=(-1.0, -0.95, -0.5, 0.6, 1.0),
+    windows=((-160.0, 240.0), (-1000.0, -200.0), (150.0, 1300.0)),  # soft tissue, lung, bone
+    air=-1024.0,
+    body_above=-500.0,  # half-way from air (-1000) to soft tissue (0): the edge a scanner blurs
+    lung_above=-950.0,  # bar emphysema [Gevenois 1996]
+    soft_tissue=(-200.0, 200.0),  # fat, muscle, organs, blood
+)
+SCALES = {scale.name: scale for scale in (CT,)}
+
+
+def looks_like_ct(image: sitk.Image) -> str | None:
+    """Return one sentence that says why the voxels are hardly HU, or None if they may be."""
+    values = sitk.GetArrayViewFromImage(image)[::2, ::4, ::4]
+    low, high = CT.soft_tissue
+    if np.mean(values < CT.body_above) < 0.002:
+        least = values.min()
+        return f"no air below {CT.body_above:g} HU (smallest voxel {least:g}); is this CT in HU?"
+    soft_tissue = np.mean((values > low) & (values < high))
+    if soft_tissue < 0.02:
+        return (
+            f"only {soft_tissue:.1%} of the voxels within {high:g} HU of water; is this CT in HU?"
+        )
+    return None

@@ -1,0 +1,147 @@
+"""A finished registration at hand: its transform, images, landmarks, figures and verdict."""
+
+import html
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmark_dir.errors import BadRunFolder, LandmarkDirError
+from landmark_dir.evaluation.verdict import Verdict
+from landmark_dir.io import run_folder
+from landmark_dir.io.point_files import read_csv
+from landmark_dir.io.volumes import read_volume
+from landmark_dir.points import PointPairs
+from landmark_dir.registration.inputs import as_path
+from landmark_dir.transforms.chain import Chain, read_transform
+from landmark_dir.transforms.fields import displacement, jacobian
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """A finished registration.
+
+    Attributes
+    ----------
+    folder : Path
+        The run folder.
+    chain : Chain
+        The transform as numpy sees it: `chain.map_points(points)`.
+    warped : sitk.Image
+        Moving image on the fixed grid.
+    landmarks : PointPairs
+        What guided the registration; empty without landmarks.
+    metrics : dict
+        As in `run.json`.
+    warnings : list of str
+        What a person should know of this run.
+    verdict : Verdict
+        `.verdict` is good, doubtful, failed or not checked, `.reasons` why.
+    """
+
+    folder: Path
+    chain: Chain
+    warped: sitk.Image
+    landmarks: PointPairs
+    metrics: dict[str, Any]
+    warnings: list[str]
+    verdict: Verdict
+
+    @property
+    def transform(self) -> sitk.CompositeTransform:
+        """T, fixed points to moving points, LPS mm, for SimpleITK."""
+        return self.chain.itk()
+
+    @property
+    def transform_file(self) -> Path:
+        """The final elastix transform file; it names those applied before it."""
+        return self.folder.absolute() / run_folder.TRANSFORM
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """Voxels of the warped image [z, y, x]; a copy."""
+        return np.asarray(sitk.GetArrayFromImage(self.warped))
+
+    @property
+    def displacement(self) -> sitk.Image:
+        """T(x) - x at each voxel of the fixed grid: vector image, float32, mm, LPS."""
+        return displacement(self.chain, self.warped)
+
+    @property
+    def jacobian(self) -> sitk.Image:
+        """Determinant of dT/dx at each voxel of the fixed grid, float32; 0 and below: folded."""
+        return jacobian(self.chain, self.warped)
+
+    def moved_to(self, folder: Path) -> "Result":
+        """The same result, its run folder at `folder`."""
+        return replace(self, folder=folder)
+
+    def summary(self) -> str:
+        """One line for people."""
+        text = f"correlation {self.metrics['correlation']:.3f}"
+        if len(self.landmarks):
+            residual = self.metrics["residual_mm"]
+            text = f"{len(self.landmarks)} landmarks, residual {residual['median']:.2f} mm, {text}"
+        text = f"{text}, {self.metrics['folded_share']:.2%} folded"
+        return f"{self.verdict.verdict} ({'; '.join(self.verdict.reasons)}); {text}"
+
+    def __repr__(self) -> str:
+        count = len(self.landmarks)
+        return f"<Result {self.folder}: {self.verdict.verdict}, {count} landmarks>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, its reasons, and a picture of the fixed and warped image."""
+        # Pillow is slow to load
+        from landmark_dir.report.volumes import side_by_side
+
+        shown = {"fixed": self._fixed(), "warped": self.warped}
+        picture = side_by_side({name: image for name, image in shown.items() if image is not None})
+        reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in self.verdict.reasons)
+        return (
+            f"<b>{html.escape(self.verdict.verdict)}</b><ul>{reasons}</ul>"
+            f'<img alt="fixed and warped image, middle slices" src="{picture}">'
+            f"<p>{html.escape(str(self.folder))}</p>"
+        )
+
+    def _fixed(self) -> sitk.Image | None:
+        """The fixed image, if it is still the file that the run was made from."""
+        try:
+            named = run_folder.read_run_json(self.folder)["inputs"]["fixed"]
+            path = Path(named["path"] or "")
+            if path.exists() and run_folder.sha256(path) == named["sha256"]:
+                return read_volume(path)
+        except LandmarkDirError:
+            pass
+        return None
+
+
+def open_run(run: str | Path) -> Result:
+    """Open the folder of a finished registration.
+
+    Raises
+    ------
+    BadRunFolder
+        If it is no finished run with a transform.
+    """
+    folder = as_path(run, "run", "the path of a run folder")
+    transform = run_folder.run_transform(folder)
+    content = run_folder.read_run_json(folder)
+    table = folder / run_folder.LANDMARKS_CSV
+    try:
+        verdict = Verdict(content["verdict"]["verdict"], content["verdict"]["reasons"])
+        return Result(
+            folder,
+            read_transform(transform),
+            sitk.ReadImage(str(folder / run_folder.WARPED)),
+            read_csv(table) if table.is_file() else PointPairs.empty(),
+            content["metrics"],
+            content["warnings"],
+            verdict,
+        )
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise BadRunFolder(
+            f"{folder}: expected a finished run folder, {error} is missing"
+        ) from error
