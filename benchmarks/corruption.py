@@ -91,10 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[list[object]] = []
     for name, motion, seed in CASES:
         pair = make_follow_up(read_volume(folder / f"{name}.nii.gz"), motion, seed)
-        judges = truth(pair, 4000, 1000 + seed)
+        truths = truth(pair, 4000, 1000 + seed)
         for what, spoil in SPOILT.items():
             result = spoilt_run(pair.fixed, pair.moving, spoil, options)
-            error = summarise(residual_mm(result.chain, judges))
+            error = summarise(residual_mm(result.chain, truths))
             rows.append(
                 [
                     f"{name}, {motion}",

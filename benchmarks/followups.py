@@ -29,7 +29,7 @@ from training.followups.motion import MOTIONS
 from training.followups.pair import FollowUp, make_follow_up, truth_points
 
 ARMS = ("without", "with", "perfect")
-JUDGES, PERFECT = 4000, 2500  # points
+TRUTHS, PERFECT = 4000, 2500  # points
 SHOWN = ("mean", "median", "p95", "worst30")
 
 
@@ -40,13 +40,13 @@ def truth(pair: FollowUp, count: int, seed: int) -> PointPairs:
 
 def measure(name: str, pair: FollowUp, seed: int, options: RegisterOptions) -> dict[str, Any]:
     """All arms of one case."""
-    judges, perfect = truth(pair, JUDGES, 1000 + seed), truth(pair, PERFECT, 2000 + seed)
+    truths, perfect = truth(pair, TRUTHS, 1000 + seed), truth(pair, PERFECT, 2000 + seed)
     started = time.monotonic()
     inputs = load_inputs(pair.fixed, pair.moving, options)
     found: dict[str, Any] = {"case": name, "size": pair.fixed.GetSize()}
     with session(inputs, options) as opened:
         affine_s = time.monotonic() - started
-        found["affine"] = summarise(residual_mm(opened.affine_chain, judges))._asdict()
+        found["affine"] = summarise(residual_mm(opened.affine_chain, truths))._asdict()
         landmarks = landmarks_for(opened)
         seek_s = time.monotonic() - started - affine_s
         guides = landmarks.only_held_back(), landmarks, Landmarks.given(perfect)
@@ -54,7 +54,7 @@ def measure(name: str, pair: FollowUp, seed: int, options: RegisterOptions) -> d
             started = time.monotonic()
             result = arm(opened, one, used)
             seconds = affine_s + (seek_s if one == "with" else 0) + time.monotonic() - started
-            found[one] = summarise(residual_mm(result.chain, judges))._asdict() | {
+            found[one] = summarise(residual_mm(result.chain, truths))._asdict() | {
                 "folded": result.metrics["folded_share"],
                 "seconds": seconds,
                 "verdict": result.verdict.verdict,

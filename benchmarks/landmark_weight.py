@@ -37,7 +37,7 @@ LAID, AFFINE = "from the landmarks", "from the affine map"  # where the stage st
 
 def tre(
     ready: Session,
-    judges: PointPairs,
+    truths: PointPairs,
     guides: PointPairs,
     weights: Sequence[float] = (WEIGHT,),
     start: Path | None = None,
@@ -45,23 +45,23 @@ def tre(
     """Mean TRE, mm, of one b-spline stage."""
     weighed = replace(ready, options=ready.options.but(landmark_weight=tuple(weights)))
     transform = read_transform(bspline_stage(weighed, guides, start))
-    return float(residual_mm(transform, judges).mean())
+    return float(residual_mm(transform, truths).mean())
 
 
-def column(ready: Session, judges: PointPairs) -> dict[str, float]:
+def column(ready: Session, truths: PointPairs) -> dict[str, float]:
     """Mean TRE at each setting."""
     landmarks = landmarks_for(ready)
     assert landmarks.motion is not None
     many = {n: projected(landmarks.measured, landmarks.motion, n) for n in NUMBERS}
-    found = {"none": tre(ready, judges, PointPairs.empty())}
+    found = {"none": tre(ready, truths, PointPairs.empty())}
     for name, start in ((LAID, landmarks.motion), (AFFINE, None)):
         for weight in CONSTANT:
-            found[f"{name}, {weight:g}"] = tre(ready, judges, many[NUMBER], [weight], start)
+            found[f"{name}, {weight:g}"] = tre(ready, truths, many[NUMBER], [weight], start)
     for weights in FADING:
         name = ", ".join(f"{weight:g}" for weight in weights)
-        found[f"{AFFINE}, {name}"] = tre(ready, judges, many[NUMBER], weights)
+        found[f"{AFFINE}, {name}"] = tre(ready, truths, many[NUMBER], weights)
     for number in NUMBERS:
-        found[f"{number} landmarks"] = tre(ready, judges, many[number])
+        found[f"{number} landmarks"] = tre(ready, truths, many[number])
     return found
 
 

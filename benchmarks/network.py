@@ -17,6 +17,7 @@ from benchmarks.common import markdown
 from landmark_dir.io.volumes import write_volume
 from landmark_dir.models.weights import load_weights
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
+from landmark_dir.preprocessing.intensity import AIR_HU
 from training.evaluation import baselines
 from training.evaluation.matchers import BASELINES, Matcher, network_matcher
 
@@ -42,7 +43,7 @@ def slice_pair(threads: int) -> list[list[object]]:
     baselines.opencv().setNumThreads(threads)
     size = PhantomOptions(size_xyz=(512, 512, 4), spacing_mm=(0.7, 0.7, 4.0))
     phantom = make_phantom(size)
-    moving = sitk.Resample(phantom.moving, phantom.fixed, sitk.Transform(), sitk.sitkLinear, -1000)
+    moving = sitk.Resample(phantom.moving, phantom.fixed, sitk.Transform(), sitk.sitkLinear, AIR_HU)
     one, two = (sitk.GetArrayFromImage(image)[2] for image in (phantom.fixed, moving))
     matchers: dict[str, Matcher] = {
         **{name: network_matcher(load_weights(name)) for name in ("default", "paper")},

@@ -196,7 +196,7 @@ class OutlierOptions(Checked):
         on_command_line=False,
     )
     strain: float = choice(
-        0.5,
+        0.3,
         float,
         "Largest change of displacement within tissue, mm per mm of distance.",
         low=0,
@@ -287,7 +287,7 @@ class GuideOptions(Checked):
     hold_back: float = choice(
         0.1,
         float,
-        "Share of the matched places, 0 to 0.5 and at most 500, that nothing but the verdict uses.",
+        "Share of the matched places, 0 to 0.5, that only the verdict uses; about 500 at most.",
         low=0,
         high=0.5,
     )

@@ -4,8 +4,8 @@
 
 Pairs with known truth are made from the training patients: slices as in
 `training.evaluation.testsets`, and, from volumes, follow-ups in 3D (`training.followups.pair`). A
-logistic regression on what speaks for each match (`landmark_dir.matching.seek_slice.Evidence`) is
-written into the weights file, one for slices and one for volumes. Held-out patients take no part:
+logistic regression on what speaks for each match (`matching.seek_slice.MatchFeatures`) is written
+into the weights file, one for slices and one for volumes. Held-out patients take no part:
 `training.evaluate` shows how well the score holds.
 """
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.io.volumes import read_volume
-from landmark_dir.matching.seek_slice import Evidence
+from landmark_dir.matching.seek_slice import MatchFeatures
 from landmark_dir.matching.slices import (
     padded,
     seek_slices,
@@ -31,6 +31,7 @@ from landmark_dir.matching.slices import (
 from landmark_dir.matching.volumes import seek_prealigned
 from landmark_dir.models.default import SeekNetwork, scores
 from landmark_dir.models.weights import load_weights, save_weights
+from landmark_dir.preprocessing.intensity import AIR_HU
 from training.data.pack import read_pack
 from training.evaluation import testsets
 from training.evaluation.measures import CORRECT_MM
@@ -93,14 +94,14 @@ def volume_samples(network: SeekNetwork, volumes: Sequence[Path]) -> Samples:
     for number, path in enumerate(tqdm(volumes, unit="volume", desc="volumes")):
         pair = make_follow_up(read_volume(path), MOTIONS[number % len(MOTIONS)], seed=number)
         affine = best_affine(pair)
-        prealigned = sitk.Resample(pair.moving, pair.fixed, affine, sitk.sitkLinear, -1000.0)
+        prealigned = sitk.Resample(pair.moving, pair.fixed, affine, sitk.sitkLinear, AIR_HU)
         found, evidence = seek_prealigned(network, pair.fixed, prealigned, pair.fixed_body)
         away = mapped(affine, found.moving) - pair.to_moving(found.fixed)
         parts.append(_samples(evidence, np.linalg.norm(away, axis=1)))
     return Samples.joined(parts)
 
 
-def _samples(evidence: Evidence, error_mm: NDArray[np.float64]) -> Samples:
+def _samples(evidence: MatchFeatures, error_mm: NDArray[np.float64]) -> Samples:
     return Samples(evidence.features().double().numpy(), error_mm < CORRECT_MM)
 
 

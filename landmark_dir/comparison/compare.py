@@ -16,7 +16,7 @@ from landmark_dir.comparison.references import (
     load_references,
     warn_of_single_labels,
 )
-from landmark_dir.comparison.tables import ARMS, STATES, page_tables, pair_table, write_csv
+from landmark_dir.comparison.tables import ARMS, STATES, page_tables, pair_table, write_figures
 from landmark_dir.errors import BadArgument
 from landmark_dir.evaluation.metrics import Summary
 from landmark_dir.evaluation.overlap import Overlap
@@ -45,7 +45,7 @@ DEMO_POINTS = 2000  # of known truth, never shown to the registration
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both arms of one pair, and what references them, in four states.
+    """Both arms of one pair, measured in four states.
 
     The states are before (where the registration starts: world coordinates or image centres),
     affine, without, with.
@@ -224,7 +224,7 @@ def _report(
 ) -> None:
     """Write what a comparison leaves beside its run folders."""
     figures = comparison.figures()
-    write_csv([figures], folder / run_folder.COMPARISON_CSV)
+    write_figures([figures], folder / run_folder.COMPARISON_CSV)
     content = {
         "landmark_dir": version("landmark_dir"),
         "options": session.options.flat(),
@@ -248,11 +248,11 @@ def _report(
 def _told(comparison: Comparison, arm: str) -> "Arm":
     """One arm for the page."""
     result = comparison.results[arm]
-    judged = {
+    references = {
         "TRE at expert points": comparison.expert,
         "distance at held-back landmarks": comparison.held_back,
     }
-    distances = {name: at.distances_mm[arm] for name, at in judged.items() if at}
+    distances = {name: at.distances_mm[arm] for name, at in references.items() if at}
     run = run_folder.read_run_json(result.folder)
     return run_record.arm(f"{arm} landmarks", run, result.warped, result.chain, distances)
 

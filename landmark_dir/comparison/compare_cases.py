@@ -13,7 +13,7 @@ import numpy as np
 from landmark_dir.comparison.cases import Case, read_cases
 from landmark_dir.comparison.compare import check_options, compare
 from landmark_dir.comparison.references import described
-from landmark_dir.comparison.tables import cases_table, write_csv
+from landmark_dir.comparison.tables import cases_table, write_figures
 from landmark_dir.errors import BadRunFolder, LandmarkDirError
 from landmark_dir.evaluation.statistics import paired_difference
 from landmark_dir.io import run_folder
@@ -64,7 +64,7 @@ def compare_cases(
 ) -> CasesComparison:
     """Compare both arms on each case, and over all cases.
 
-    A case that fails is told and does not stop the others. Each finished case stands in `out`
+    A case that fails is reported; the others go on. Each finished case stands in `out`
     under its name, whatever happens later; `comparison.json` and `.csv` in `out` come last.
 
     Parameters
@@ -200,14 +200,14 @@ def _read_figures(folder: Path) -> Figures:
 
 
 def _pooled(cases: list[Figures]) -> dict[str, dict[str, Any]]:
-    """What each kind of judge says over the cases that have it."""
+    """What each kind of reference says over the cases that have it."""
     found = {}
     for name in POOLED:
-        judged = [
+        states = [
             case["states"] for case in cases if name in case.get("states", {}).get("with", {})
         ]
-        if judged:
-            without, with_ = ([_mean(s[arm][name]) for s in judged] for arm in ("without", "with"))
+        if states:
+            without, with_ = ([_mean(s[arm][name]) for s in states] for arm in ("without", "with"))
             difference = paired_difference(with_, without)
             means = {"without": float(np.mean(without)), "with": float(np.mean(with_))}
             found[name] = means | {"with_minus_without": difference._asdict()}
@@ -229,7 +229,7 @@ def _write(comparison: CasesComparison, options: RegisterOptions, out: Path) -> 
         for name in (run_folder.COMPARISON_CSV, run_folder.COMPARISON_JSON):
             partial = out / f".{name}.partial"
             if name == run_folder.COMPARISON_CSV:
-                write_csv(comparison.cases, partial)
+                write_figures(comparison.cases, partial)
             else:
                 run_folder.write_json(partial, content)
             partial.replace(out / name)

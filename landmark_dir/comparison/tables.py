@@ -27,7 +27,7 @@ OVER_CASES = (
 
 
 def pair_table(figures: dict[str, Any]) -> str:
-    """All figures of one pair: a block for each kind of judge, and what they are worth."""
+    """All figures of one pair: a block for each kind of reference, and what they are worth."""
     states, differences = figures["states"], figures["with_minus_without"]
     blocks = [
         f"{_points_block(states, name)}\n{difference_line(differences[name])}"
@@ -211,7 +211,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def write_csv(figures: Sequence[dict[str, Any]], path: Path) -> None:
+def write_figures(figures: Sequence[dict[str, Any]], path: Path) -> None:
     """Write a row for each state of each comparison; one that failed has a row with `error`."""
     rows = [row for each in figures for row in _csv_rows(each)]
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -20,7 +20,7 @@ from landmark_dir.models.paper import parabola_peak
 from landmark_dir.progress import Progress
 
 TILE = 8  # places of a map along a tile's side
-BACK_MM = 6.0  # the way back must end this close to its start
+BACK_MM = 6.0  # forward-backward check: largest distance from the start
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def seek_stack(
     window: Window,
     progress: Progress,
 ) -> Hits:
-    """Seek the landmarks of every fixed slice in the moving stack, and ask for the way back.
+    """Seek the landmarks of every fixed slice in the moving stack, with a forward-backward check.
 
     Parameters
     ----------

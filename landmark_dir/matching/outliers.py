@@ -11,22 +11,21 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from landmark_dir.matching.local_affine import local_motion, nearest
-from landmark_dir.options import OutlierOptions
+from landmark_dir.options import DEFAULTS, OutlierOptions
 from landmark_dir.points import PointPairs
 
 Coordinates: TypeAlias = NDArray[np.float64]  # [N, D], D = 2 or 3, mm
 Rows: TypeAlias = NDArray[np.intp]
 
 
-DEFAULT = OutlierOptions()
-
-
-def reject_outliers(pairs: PointPairs, options: OutlierOptions = DEFAULT) -> PointPairs:
+def reject_outliers(pairs: PointPairs, options: OutlierOptions = DEFAULTS.outliers) -> PointPairs:
     """Keep the pairs whose displacement follows that of their neighbours; see `agreeing`."""
     return pairs.select(agreeing(pairs.fixed, pairs.moving, options))
 
 
-def agreeing(fixed: Coordinates, moving: Coordinates, options: OutlierOptions = DEFAULT) -> Rows:
+def agreeing(
+    fixed: Coordinates, moving: Coordinates, options: OutlierOptions = DEFAULTS.outliers
+) -> Rows:
     """Rows of the points [N, D] whose displacement follows that of their neighbours.
 
     First against the median displacement of the neighbours, which stands up to many outliers;

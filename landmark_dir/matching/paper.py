@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landmark_dir.models.device import encode
-from landmark_dir.models.paper import Landmarks, PaperNetwork, describe, local_maxima
+from landmark_dir.models.paper import PaperNetwork, SliceLandmarks, describe, local_maxima
 from landmark_dir.preprocessing.slices import SliceStack
 from landmark_dir.progress import Progress
 
@@ -17,19 +17,19 @@ BATCH_PX = 1 << 20  # pixels encoded at once; bounds the memory
 
 
 @torch.inference_mode()
-def pick_landmarks(network: PaperNetwork, images: Tensor, threshold: float) -> list[Landmarks]:
+def pick_landmarks(network: PaperNetwork, images: Tensor, threshold: float) -> list[SliceLandmarks]:
     """Encode slices [B, 1, H, W] in network units and take the landmarks of each."""
     maps = encode(network, images)
     found = []
     for b, (keypoints, probability) in enumerate(local_maxima(maps.logits, threshold)):
         one = type(maps)(*(part[b : b + 1] for part in maps))
-        found.append(Landmarks(keypoints, probability, describe(one, keypoints[None])[0]))
+        found.append(SliceLandmarks(keypoints, probability, describe(one, keypoints[None])[0]))
     return found
 
 
 @torch.inference_mode()
 def match_landmarks(
-    network: PaperNetwork, landmarks_1: Landmarks, landmarks_2: Landmarks
+    network: PaperNetwork, landmarks_1: SliceLandmarks, landmarks_2: SliceLandmarks
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inverse-consistent matches of two slices ([paper] sec. 2.5).
 
@@ -65,8 +65,8 @@ def encode_stack(
     inside: Callable[[Tensor, int], Tensor],
     threshold: float,
     progress: Progress,
-) -> list[Landmarks]:
-    """Landmarks inside the body of every slice of a stack, each slice encoded once.
+) -> list[SliceLandmarks]:
+    """SliceLandmarks inside the body of every slice of a stack, each slice encoded once.
 
     Parameters
     ----------
@@ -75,19 +75,21 @@ def encode_stack(
     """
     device = next(network.parameters()).device
     at_once = max(1, BATCH_PX // stack.images[0].size)
-    found: list[Landmarks] = []
+    found: list[SliceLandmarks] = []
     for start in range(0, len(stack.images), at_once):
         part = torch.from_numpy(stack.images[start : start + at_once])[:, None].to(device)
         found += pick_landmarks(network, part, threshold)
         progress("", (start + at_once) / len(stack.images))
     kept = [inside(one.keypoints, k) for k, one in enumerate(found)]
-    return [Landmarks(*(part[keep] for part in one)) for one, keep in zip(found, kept, strict=True)]
+    return [
+        SliceLandmarks(*(part[keep] for part in one)) for one, keep in zip(found, kept, strict=True)
+    ]
 
 
 def best_answers(
     network: PaperNetwork,
-    fixed: list[Landmarks],
-    moving: list[Landmarks],
+    fixed: list[SliceLandmarks],
+    moving: list[SliceLandmarks],
     reach: int,
     min_score: float,
     progress: Progress,

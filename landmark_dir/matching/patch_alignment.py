@@ -1,8 +1,8 @@
 """Least-squares matching: the place of a landmark below the pixel, measured in the images.
 
-Each landmark's patch of image 1 is laid over image 2 through the local affine motion and moved to
-where the squared differences, up to brightness and contrast, are least. All landmarks move at once,
-by the inverse compositional Gauss-Newton step, in two dimensions or in three.
+Each landmark's patch of image 1 is compared with image 2 through the local affine motion and moved
+to where the squared differences, up to brightness and contrast, are least. All landmarks move at
+once, by the inverse compositional Gauss-Newton step, in two dimensions or in three.
 
 References
 ----------

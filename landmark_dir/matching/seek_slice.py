@@ -21,18 +21,18 @@ from landmark_dir.options import OutlierOptions
 
 PER_CELL = CELL_PX // MAP_PX  # places of the map along a cell
 LANDMARKS = 2  # of each cell of a slice; a volume has enough with one
-BACK_PX = 6.0  # the way back must end this close to its start
+BACK_PX = 6.0  # forward-backward check: largest distance from the start
 AT_ONCE = 1 << 24  # similarities held at once; bounds the memory
 AGREEMENT = OutlierOptions(  # slices may be turned by 45 degrees
     neighbours=16, coarse_mm=30.0, factor=3.0, floor_mm=2.0, rounds=2
 )
-MANY, FEW = 48, 24  # neighbours that settle places found on the map, and in the images
+MANY, FEW = 48, 24  # neighbours of places found on the map, and in the images
 LEAST_MM = 0.05  # distances below this say nothing more
 BEND_MM = 0.3  # how far true motion bends away from the affine fit to a landmark's neighbours
 LOST_PX = 3.0  # where the images pull a landmark farther from its neighbours, they misled it
 
 
-class Evidence(NamedTuple):
+class MatchFeatures(NamedTuple):
     """What speaks for a pair; each [N]."""
 
     matchability: Tensor  # logit
@@ -60,7 +60,7 @@ class Measured(NamedTuple):
         """How far each is from where its neighbours put it [N]."""
         return np.asarray(np.linalg.norm(self.moving - self.fit, axis=1))
 
-    def settled(self) -> NDArray[np.float64]:
+    def combined(self) -> NDArray[np.float64]:
         """Where each place and the fit to its neighbours, weighed by their variances, agree."""
         share = BEND_MM**2 / (BEND_MM**2 + self.spread**2)
         return np.asarray(self.fit + share[:, None] * (self.moving - self.fit))
@@ -156,7 +156,7 @@ class Coarse(NamedTuple):
 
 
 def find(one: SeekMaps, two: SeekMaps, threshold: float) -> Coarse:
-    """Seek the landmarks of slice 1 in slice 2, and ask for the way back.
+    """Seek the landmarks of slice 1 in slice 2, with a forward-backward check.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def find(one: SeekMaps, two: SeekMaps, threshold: float) -> Coarse:
 @torch.inference_mode()
 def seek(
     images: tuple[Tensor, Tensor], maps: tuple[SeekMaps, SeekMaps], threshold: float
-) -> tuple[Tensor, Tensor, Evidence]:
+) -> tuple[Tensor, Tensor, MatchFeatures]:
     """Correspondences of two slices.
 
     Parameters
@@ -193,7 +193,7 @@ def seek(
     Returns
     -------
     xy_1, xy_2 : Tensor, shape (N, 2), px
-    evidence : Evidence
+    evidence : MatchFeatures
     """
     found = find(*maps, threshold)
     fixed, moving = (xy.double().cpu().numpy() for xy in (found.xy_1, found.xy_2))
@@ -201,13 +201,17 @@ def seek(
     rows = torch.from_numpy(kept).to(found.xy_1.device)
     found = Coarse(*(part[rows] for part in found))
     if not len(kept):
-        return found.xy_1, found.xy_2, Evidence(*[found.similarity] * len(Evidence._fields))
+        return (
+            found.xy_1,
+            found.xy_2,
+            MatchFeatures(*[found.similarity] * len(MatchFeatures._fields)),
+        )
     measured, correlation = measure(images, fixed[kept], moving[kept])
     xy_2, spread, apart = (
         torch.from_numpy(part).to(found.xy_2)
-        for part in (measured.settled(), measured.spread, measured.apart)
+        for part in (measured.combined(), measured.spread, measured.apart)
     )
-    evidence = Evidence(found.matchability, found.similarity, correlation, spread, apart)
+    evidence = MatchFeatures(found.matchability, found.similarity, correlation, spread, apart)
     return found.xy_1, xy_2, evidence
 
 

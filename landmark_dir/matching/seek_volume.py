@@ -34,7 +34,7 @@ from landmark_dir.matching.outliers import agreeing, spread_rows
 from landmark_dir.matching.patch_alignment import LEVELS_3D, align
 from landmark_dir.matching.seek_slice import (
     MANY,
-    Evidence,
+    MatchFeatures,
     Measured,
     best_places,
     better_reading,
@@ -88,7 +88,7 @@ class Pairs3D(NamedTuple):
 
     fixed: NDArray[np.float64]
     moving: NDArray[np.float64]
-    evidence: Evidence
+    evidence: MatchFeatures
 
 
 class Guides(NamedTuple):
@@ -141,14 +141,16 @@ def seek_volumes(
     kept = agreeing(start, found, AGREEMENT)
     if not len(kept):
         none = torch.zeros(0, device=device)
-        nothing = Evidence(*[none] * len(Evidence._fields))
+        nothing = MatchFeatures(*[none] * len(MatchFeatures._fields))
         return Pairs3D(np.zeros((0, 3)), np.zeros((0, 3)), nothing)
     progress("measure", 0.9)
     kept = kept[_spread(start[kept], hits.matchability[torch.from_numpy(kept).to(device)])]
     places, reading, correlation = _measure(fixed, moving, start[kept], found[kept], device)
     rows = torch.from_numpy(kept).to(device)
     spread, apart = (torch.from_numpy(mm).to(device) for mm in (reading.spread, reading.apart))
-    evidence = Evidence(hits.matchability[rows], hits.similarity[rows], correlation, spread, apart)
+    evidence = MatchFeatures(
+        hits.matchability[rows], hits.similarity[rows], correlation, spread, apart
+    )
     return Pairs3D(fixed.pixels(start[kept]), moving.pixels(places), evidence)
 
 

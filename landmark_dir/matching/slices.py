@@ -10,13 +10,11 @@ from torch import Tensor
 
 from landmark_dir.errors import BadArgument
 from landmark_dir.matching.paper import match_landmarks, pick_landmarks
-from landmark_dir.matching.seek_slice import Evidence, seek
+from landmark_dir.matching.seek_slice import MatchFeatures, seek
 from landmark_dir.models.default import SeekNetwork, scores
 from landmark_dir.models.device import choose_device, encode
 from landmark_dir.models.weights import Network, load_weights
-from landmark_dir.options import MatchingOptions
-
-DEFAULT = MatchingOptions()
+from landmark_dir.options import DEFAULTS, MatchingOptions
 
 
 def threshold(options: MatchingOptions, network: Network) -> float:
@@ -38,7 +36,7 @@ def match_slices(
     hu_1: NDArray[np.floating] | NDArray[np.integer],
     hu_2: NDArray[np.floating] | NDArray[np.integer],
     weights: str | Path = "default",
-    options: MatchingOptions = DEFAULT,
+    options: MatchingOptions = DEFAULTS.matching,
     device: str = "auto",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Match two axial CT slices, the setting of the seed paper.
@@ -89,7 +87,7 @@ def match_with(
     network: Network,
     hu_1: NDArray[np.floating] | NDArray[np.integer],
     hu_2: NDArray[np.floating] | NDArray[np.integer],
-    options: MatchingOptions = DEFAULT,
+    options: MatchingOptions = DEFAULTS.matching,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """`match_slices` with a network that is loaded already, on the device it lies on."""
     found = match_images(network, padded(network, hu_1), padded(network, hu_2), options)
@@ -124,7 +122,7 @@ def match_images(
 
 def seek_slices(
     network: SeekNetwork, image_1: Tensor, image_2: Tensor, threshold: float
-) -> tuple[Tensor, Tensor, Evidence]:
+) -> tuple[Tensor, Tensor, MatchFeatures]:
     """Correspondences [N, 2] px of two slices [1, 1, H, W], and what speaks for them."""
     maps = (encode(network, image_1), encode(network, image_2))
     return seek((image_1[0, 0], image_2[0, 0]), maps, threshold)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from landmark_dir.geometry import Points, physical_to_index
 from landmark_dir.matching.paper import best_answers, encode_stack
-from landmark_dir.matching.seek_slice import Evidence
+from landmark_dir.matching.seek_slice import MatchFeatures
 from landmark_dir.matching.seek_volume import Slices, seek_volumes
-from landmark_dir.matching.slices import DEFAULT, threshold
+from landmark_dir.matching.slices import threshold
 from landmark_dir.models.default import SeekNetwork, scores
 from landmark_dir.models.device import encode
 from landmark_dir.models.weights import Network
-from landmark_dir.options import MatchingOptions
+from landmark_dir.options import DEFAULTS, MatchingOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.preprocessing.slices import SliceStack, stack_slices
 from landmark_dir.progress import Progress, part, silent
@@ -54,7 +54,7 @@ def match_volumes(
     fixed_body: sitk.Image,
     prealigned_body: sitk.Image,
     network: Network,
-    options: MatchingOptions = DEFAULT,
+    options: MatchingOptions = DEFAULTS.matching,
     progress: Progress = silent,
 ) -> PointPairs:
     """Match a fixed volume with a moving volume that is resampled into its frame.
@@ -101,9 +101,9 @@ def seek_prealigned(
     fixed: sitk.Image,
     prealigned: sitk.Image,
     fixed_body: sitk.Image,
-    options: MatchingOptions = DEFAULT,
+    options: MatchingOptions = DEFAULTS.matching,
     progress: Progress = silent,
-) -> tuple[PointPairs, Evidence]:
+) -> tuple[PointPairs, MatchFeatures]:
     """Correspondences of two volumes in one frame, not scored, and what speaks for them."""
     stacks = [stack_slices(image, network.stride, network.scale) for image in (fixed, prealigned)]
     normal = np.array(stacks[0].grid.GetDirection())[2::3]

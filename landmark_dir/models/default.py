@@ -20,7 +20,7 @@ from landmark_dir.preprocessing.intensity import CT, InputScale
 WIDTHS = (32, 64, 96, 128, 160)  # channels at strides 2, 4, 8, 16, 32
 FUSED = 64  # channels of the fused pyramid, and of a descriptor
 STEM_PX, MAP_PX = 2, 4  # strides of the stem and of the maps
-EVIDENCE = 6  # figures that speak for a pair, see `matching.seek_slice.Evidence`
+EVIDENCE = 6  # figures that speak for a pair, see `matching.seek_slice.MatchFeatures`
 FIRST_SCALE = 30.0  # 1 / temperature of the softmax before training; it settles by itself
 
 

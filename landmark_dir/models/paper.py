@@ -29,7 +29,7 @@ class Maps(NamedTuple):
     coarse: Tensor  # [B, 256, H/16, W/16] last down-sampling block
 
 
-class Landmarks(NamedTuple):
+class SliceLandmarks(NamedTuple):
     """The landmarks of one slice, or a batch of them with a leading axis."""
 
     keypoints: Tensor  # [N, 2] x, y in px
@@ -145,7 +145,7 @@ def best_of_each_cell(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def local_maxima(logits: Tensor, threshold: float) -> list[tuple[Tensor, Tensor]]:
-    """Landmarks of each slice for inference: best of a cell, a true peak, above the threshold.
+    """SliceLandmarks of each slice for inference: best of a cell, a true peak, above the threshold.
 
     The peak is refined below the pixel by the parabola through its neighbours.
 

@@ -24,10 +24,9 @@ from landmark_dir.geometry import (
 from landmark_dir.phantom.anatomy import LABELS, paint_torso
 from landmark_dir.phantom.patient import BLADDER_MM, TISSUES, Scan, Torso
 from landmark_dir.phantom.shapes import Floats
+from landmark_dir.preprocessing.intensity import SCANNER_HU
 
 __all__ = ["LABELS", "Phantom", "PhantomOptions", "make_phantom"]
-
-HU_RANGE = (-1024, 3071)  # what a 12-bit scanner stores
 
 
 def rotation(degrees: ArrayLike) -> NDArray[np.float64]:
@@ -262,7 +261,7 @@ def _acquire(
         values, names = paint_torso(torso, scan, to_patient(p), edge_mm, _under_body(p))
         hu[k] += values.reshape(ny, nx)
         labels[k] = names.reshape(ny, nx)
-    image = sitk.GetImageFromArray(np.clip(np.rint(hu), *HU_RANGE).astype(np.int16))
+    image = sitk.GetImageFromArray(np.clip(np.rint(hu), *SCANNER_HU).astype(np.int16))
     label_map = sitk.GetImageFromArray(labels)
     image.CopyInformation(grid)
     label_map.CopyInformation(grid)

@@ -63,6 +63,8 @@ CT = InputScale(
     lung_above=-950.0,  # bar emphysema [Gevenois 1996]
     soft_tissue=(-200.0, 200.0),  # fat, muscle, organs, blood
 )
+AIR_HU = -1000.0  # air as a scanner measures it
+SCANNER_HU = (-1024.0, 3071.0)  # what a 12-bit CT stores
 SCALES = {scale.name: scale for scale in (CT,)}
 
 

@@ -14,7 +14,7 @@ PIXEL_MM = 1.0  # [paper] sec. 2.1
 
 @dataclass(frozen=True)
 class SliceStack:
-    """The slices of a volume and the way back to the world.
+    """The slices of a volume and the map from them to the world.
 
     Attributes
     ----------

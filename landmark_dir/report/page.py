@@ -59,7 +59,7 @@ class Content:
     Attributes
     ----------
     before : sitk.Image
-        The moving image laid on the fixed grid before any registration.
+        The moving image on the fixed grid before any registration.
     before_shift_mm : ndarray, shape (3,)
         Moving point p is seen in `before` at p - before_shift_mm.
     arms : sequence of Arm

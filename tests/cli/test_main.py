@@ -554,5 +554,5 @@ def test_a_finished_run_gives_field_jacobian_inverse_and_export(
         assert result.exit_code == 0, result.output
         assert said in result.output
         assert (tmp_path / name).is_file()
-    result = run("export", finished, "--to", "itk", "-o", tmp_path / "t.mat")
+    result = run("export", finished, "-o", tmp_path / "t.mat")
     refused(result, 2, "expected one of .h5, .tfm")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from landmark_dir.comparison.tables import aligned, cases_table, p_value, pair_table, write_csv
+from landmark_dir.comparison.tables import aligned, cases_table, p_value, pair_table, write_figures
 from landmark_dir.evaluation.metrics import Summary
 from landmark_dir.evaluation.statistics import paired_difference
 
@@ -91,7 +91,7 @@ def test_failed_cases_are_told_below_the_others() -> None:
 
 def test_csv_has_a_row_for_each_state_and_the_failed(tmp_path: Path) -> None:
     one = {"case": "one", **figures("tre_mm")}
-    write_csv([one, {"case": "two", "error": "no, such file"}], tmp_path / "c.csv")
+    write_figures([one, {"case": "two", "error": "no, such file"}], tmp_path / "c.csv")
     with (tmp_path / "c.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["state"]) for row in rows] == [

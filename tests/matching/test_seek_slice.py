@@ -13,7 +13,7 @@ from landmark_dir.matching import seek_slice
 from landmark_dir.matching.local_affine import local_motion, nearest
 from landmark_dir.matching.seek_slice import (
     BEND_MM,
-    Evidence,
+    MatchFeatures,
     Measured,
     below_place,
     best_columns,
@@ -192,7 +192,7 @@ def test_nothing_matchable_gives_nothing() -> None:
 
 def test_features_are_logs_of_the_distances() -> None:
     one = torch.tensor([1.0, 2.0])
-    features = Evidence(one, one, one, torch.tensor([0.0, 0.95]), one).features()
+    features = MatchFeatures(one, one, one, torch.tensor([0.0, 0.95]), one).features()
     torch.testing.assert_close(features[:, 3], torch.tensor([0.05, 1.0]).log())
 
 
@@ -203,7 +203,7 @@ def test_the_images_correct_what_the_maps_found() -> None:
     images = (_image(_texture), _image(lambda at: _texture(at - torch.tensor(by).float())))
     found = fixed + by + rng.normal(0, 1.0, fixed.shape)  # px
     measured, correlation = measure(images, fixed, found)
-    off = np.linalg.norm(measured.settled() - fixed - by, axis=1)
+    off = np.linalg.norm(measured.combined() - fixed - by, axis=1)
     assert np.median(off) < 0.1  # px
     assert np.median(measured.spread) < 0.15
     assert correlation.median() > 0.99
@@ -216,7 +216,7 @@ def test_images_that_show_other_things_make_nothing_worse() -> None:
     found = fixed + 0.3 * rng.normal(size=fixed.shape)
     measured, correlation = measure(images, fixed, found)
     assert correlation.median() < 0.9
-    off = np.linalg.norm(measured.settled() - fixed, axis=1)
+    off = np.linalg.norm(measured.combined() - fixed, axis=1)
     assert np.quantile(off, 0.99) < 1.0  # px; those of `found` alone are 0.5
     assert np.median(measured.spread) > 0.2
 
@@ -228,7 +228,7 @@ def test_a_pair_that_the_images_carry_away_stays_with_its_neighbours() -> None:
     two = one.clone()
     two[60:100, 60:100] = _texture(_grid(40, 40) + 900.0)  # gas, say
     measured, _ = measure((one, two), fixed, fixed + 0.3 * rng.normal(size=fixed.shape))
-    off = np.linalg.norm(measured.settled() - fixed, axis=1)
+    off = np.linalg.norm(measured.combined() - fixed, axis=1)
     assert off.max() < 3.5  # px, `LOST_PX` and a bit
     other = ((fixed > 55) & (fixed < 105)).all(1)
     assert np.quantile(off[~other], 0.9) < 0.15
@@ -245,7 +245,7 @@ def test_the_reading_that_scatters_less_is_taken_around_each_place() -> None:
     rows = np.concatenate([np.arange(800)[:, None], nearest(fixed, 24)], axis=1)
     around = local_motion(fixed, fixed, found, rows)
     best = better_reading(fixed, found, around, measured, rows)
-    off = np.linalg.norm(best.settled() - truth, axis=1)
+    off = np.linalg.norm(best.combined() - truth, axis=1)
     sure = np.abs(fixed[:, 0] - 100) > 25  # neighbours all on one side
     assert off[sure].max() < 0.25
     assert best.spread[sure].max() < 0.15
@@ -254,8 +254,8 @@ def test_the_reading_that_scatters_less_is_taken_around_each_place() -> None:
     assert_allclose(best.apart[sure], np.linalg.norm(place - truth, axis=1)[sure], atol=0.1)
 
 
-def test_places_settle_on_their_neighbours_as_far_as_these_scatter() -> None:
+def test_places_are_combined_with_their_neighbours_as_far_as_these_scatter() -> None:
     moving, fit = np.array([[1.0, 0.0]] * 3), np.zeros((3, 2))
     measured = Measured(moving, fit, np.array([0.0, BEND_MM, 10 * BEND_MM]))
-    assert_allclose(measured.settled()[:, 0], [1.0, 0.5, 1 / 101])
+    assert_allclose(measured.combined()[:, 0], [1.0, 0.5, 1 / 101])
     assert_allclose(measured.apart, 1.0)

@@ -207,8 +207,9 @@ def test_what_volumes_without_a_common_anatomy_give_looks_bad(
 ) -> None:
     fixed, moving = _cut(tissue_mm, EVERY), _cut(tissue_mm[::-1, ::-1].copy(), EVERY)
     chance, alike = _seek(fixed, moving).evidence, still[0].evidence
-    assert len(chance.spread) < 0.3 * len(alike.spread)
-    assert chance.correlation.median() < 0.7 < 0.99 < alike.correlation.median()
+    # torn-off clusters go, which leaves a tenth of the chance pairs, and those correlate better
+    assert len(chance.spread) < 0.05 * len(alike.spread)
+    assert chance.correlation.median() < 0.9 < 0.99 < alike.correlation.median()
     assert chance.similarity.median() < alike.similarity.median()
     assert chance.spread.median() > 1 > 0.1 > alike.spread.median()  # mm
 

@@ -22,7 +22,7 @@ from landmark_dir.matching.volumes import (
 )
 from landmark_dir.models import device
 from landmark_dir.models.device import choose_device, torch_threads
-from landmark_dir.models.paper import Landmarks, PaperNetwork
+from landmark_dir.models.paper import PaperNetwork, SliceLandmarks
 from landmark_dir.models.weights import load_weights
 from landmark_dir.phantom.scanner import Phantom, PhantomOptions, make_phantom
 from landmark_dir.preprocessing.body_mask import body_mask
@@ -37,9 +37,9 @@ def pair() -> Phantom:
     )
 
 
-def _landmarks(descriptors: torch.Tensor) -> Landmarks:
+def _landmarks(descriptors: torch.Tensor) -> SliceLandmarks:
     count = len(descriptors)
-    return Landmarks(torch.zeros(count, 2), torch.ones(count), descriptors)
+    return SliceLandmarks(torch.zeros(count, 2), torch.ones(count), descriptors)
 
 
 def test_matches_are_mutual_best_by_probability_and_norm() -> None:

@@ -1,14 +1,18 @@
 """Weights files: found, checked, loaded, or refused with a sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from landmark_dir.errors import BadWeights
+from landmark_dir.models.default import SeekNetwork
 from landmark_dir.models.paper import PaperNetwork
 from landmark_dir.models.weights import load_weights, save_weights, shipped_weights
+from landmark_dir.preprocessing.intensity import CT, SCALES
 
 
 @pytest.fixture
@@ -78,3 +82,35 @@ def test_tensors_of_another_network_are_refused(file: Path, change: str) -> None
     save_file(tensors, file, metadata=metadata)
     with pytest.raises(BadWeights, match="tensors"):
         load_weights(file)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_weights()))
+def test_shipped_weights_name_the_scale_they_were_trained_on(name: str) -> None:
+    loaded = load_weights(name)
+    assert loaded.metadata["input_scale"] == loaded.network.scale.name == CT.name
+
+
+def test_weights_of_another_modality_bring_their_own_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second object, and nothing else: windows and network units follow it."""
+    two = ((0.0, 1.0), (1.0, 4.0))
+    mri = replace(CT, name="mri", knots=(0.0, 5.0), network_knots=(-1.0, 1.0), windows=two)
+    save_weights(SeekNetwork(mri), tmp_path / "mri.safetensors", {})
+    with pytest.raises(BadWeights, match=r"input scale 'mri', expected one .* \(ct-hu\)"):
+        load_weights(tmp_path / "mri.safetensors")
+    monkeypatch.setitem(SCALES, "mri", mri)
+    network = load_weights(tmp_path / "mri.safetensors").network
+    assert network.scale is mri
+    seen = network.windows(
+        torch.from_numpy(mri.to_network(np.array([0.0, 1, 4])))[None, None, None]
+    )
+    assert seen.shape == (1, 2, 1, 3)
+    torch.testing.assert_close(seen[0, :, 0], torch.tensor([[-1.0, 1, 1], [-1.0, -1, 1]]))
+
+
+def test_weights_that_do_not_say_are_of_ct(file: Path) -> None:
+    metadata = dict(load_weights(file).metadata)
+    del metadata["input_scale"]
+    save_file(load_file(file), file, metadata=metadata)
+    assert load_weights(file).network.scale is CT

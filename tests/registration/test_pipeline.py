@@ -147,9 +147,9 @@ def test_run_folder_keeps_the_contract(guided: Result, case: Case) -> None:
     for name in (run_folder.FIXED_POINTS, run_folder.MOVING_POINTS):
         assert (guided.folder / name).read_text().splitlines()[:2] == ["point", "1000"]
     assert_allclose(
-        read_markups(guided.folder / run_folder.FIXED_MARKUPS), case.guides.fixed, atol=1e-5
+        read_markups(guided.folder / run_folder.FIXED_MARKUPS).points, case.guides.fixed, atol=1e-5
     )
-    assert guided.transform == guided.folder.absolute() / run_folder.TRANSFORM
+    assert guided.transform_file == guided.folder.absolute() / run_folder.TRANSFORM
     assert [f.name for f in guided.folder.parent.iterdir()] == ["run"]
 
 
@@ -162,15 +162,15 @@ def test_run_folder_without_landmarks_has_no_point_files(alone: Result) -> None:
     assert run["weights"] is None
     assert "torch" not in run["versions"]
     assert "residual" not in alone.summary()
-    assert run["verdict"]["verdict"] == "doubtful"  # nothing independent to check with
+    assert run["verdict"]["verdict"] == "not checked"
 
 
 @pytest.mark.engine
 def test_run_json_tells_how_it_came_to_be(guided: Result, case_files: Path) -> None:
     run = run_folder.read_run_json(guided.folder)
     assert run["landmark_dir"] == landmark_dir.__version__
-    assert {"python", "SimpleITK", "executable"} <= set(run["versions"])
-    assert run["options"]["seed"] == GUIDED.seed
+    assert {"python", "SimpleITK", "itkelastix"} <= set(run["versions"])
+    assert run["options"]["seed"] == GUIDED.compute.seed
     assert run["seconds"]["b-spline"] > 0
     for name, file in (("fixed", "fixed.nii.gz"), ("moving_points", "guides_moving.txt")):
         sha256 = hashlib.sha256((case_files / file).read_bytes()).hexdigest()
@@ -232,9 +232,6 @@ def test_label_maps_keep_their_type(guided: Result, case: Case, kind: int, kept:
 
 @pytest.mark.engine
 def test_labels_that_cannot_be_kept_are_refused(guided: Result, case: Case) -> None:
-    labels = sitk.Cast(case.phantom.moving_labels, sitk.sitkUInt32) * (2**22)
-    with pytest.raises(ValueError, match="expected labels up to"):
-        warp(guided.folder, labels, labels=True)
     halves = sitk.Cast(case.phantom.moving_labels, sitk.sitkFloat32) * 0.5
     with pytest.raises(BadVolume, match="found fractions"):
         warp(guided.folder, halves, labels=True)

@@ -286,4 +286,3 @@ def test_nothing_is_cut_off_at_either_width(case: Case, width: int, tmp_path: Pa
     page.screenshot(tmp_path / "page.png")
     page.close()
     assert np.asarray(Image.open(tmp_path / "page.png").convert("L")).std() > 10  # not empty
-    assert page.TABLES

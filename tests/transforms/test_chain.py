@@ -1,5 +1,6 @@
 """Transforms without an engine: they agree with transformix, also on oblique grids and outside."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from landmark_dir.elastix.transformix import map_points
 from landmark_dir.errors import BadPoints, BadRunFolder
 from landmark_dir.geometry import corners, index_to_physical, same_grid, voxel_centres
 from landmark_dir.options import RegisterOptions
+from landmark_dir.registration import apply
 from landmark_dir.registration.apply import export, field, inverse, jacobian, warp_points
 from landmark_dir.registration.pipeline import register
 from landmark_dir.registration.result import Result
@@ -140,6 +142,21 @@ def test_inverse_field_has_the_residual_it_says(
     assert residual.max() <= error.max() + 1e-4
 
 
+def test_the_inverse_of_a_large_grid_takes_little_memory(
+    chain: Chain, oblique_ct: sitk.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fields, "SLAB", 4000)
+    grid = sitk.Image(80, 80, 60, sitk.sitkUInt8)
+    grid.SetSpacing((0.5, 0.5, 0.75))
+    grid.SetOrigin(oblique_ct.GetOrigin())
+    grid.SetDirection(oblique_ct.GetDirection())
+    tracemalloc.start()
+    fields.invert(chain, grid, oblique_ct)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / grid.GetNumberOfPixels() < 30  # bytes a voxel; the field alone has 12
+
+
 def test_another_kind_of_transform_is_refused(oblique_ct: sitk.Image, tmp_path: Path) -> None:
     file = tmp_path / "start.txt"
     text = format_translation([0, 0, 0], oblique_ct)
@@ -189,15 +206,20 @@ def test_export_refuses_another_suffix(run: Result, tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_inverse_of_a_run(run: Result, case_files: Path, case: Case, tmp_path: Path) -> None:
+def test_inverse_of_a_run(
+    run: Result, case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     found = inverse(run.folder, tmp_path / "inverse.nii.gz")
     assert same_grid(found.field, case.phantom.moving)
     assert found.residual_mm.p95 < 0.05  # mm
     fixed = case.judges.fixed
     there = warp_points(run.folder, fixed)
     assert_allclose(warp_points(run.folder, there, inverse=True), fixed, atol=1e-3)  # mm
-    with pytest.raises(BadPoints, match="have no fixed point"):
+    with pytest.raises(BadPoints, match="NaN or infinite coordinates"):
         warp_points(run.folder, np.array([[np.nan] * 3]), inverse=True)
+    monkeypatch.setattr(apply, "invert_points", lambda chain, moving: moving)  # finds nothing
+    with pytest.raises(BadPoints, match="200 of 200 points have no fixed point within 0.01 mm"):
+        warp_points(run.folder, there, inverse=True)
 
 
 @pytest.mark.engine

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landmark_dir.matching import patch_alignment
+from landmark_dir.preprocessing.intensity import AIR_HU
 
 SOFT_HU = (-20.0, 120.0)  # where agent arrives and gas can be
 AGENT_HU = (-80.0, 160.0)  # more or less contrast agent than before, where most arrives
@@ -22,7 +23,6 @@ GAS_RADIUS_PX = (3.0, 15.0)
 GAS_HU, FLUID_HU = -900.0, 15.0
 SOFTER_SIGMA_PX = (0.4, 1.2)
 SHARPER_GAIN = (0.3, 1.5)
-AIR_HU = -1000.0
 GRAIN_SIGMA_PX = 0.7  # of noise that is not white
 
 blur = partial(patch_alignment.blur, sigmas=3.0)  # here nobody waits for it

@@ -26,13 +26,13 @@ from PIL import Image
 from torch import Tensor
 
 from landmark_dir.errors import LandmarkDirError
+from landmark_dir.preprocessing.intensity import AIR_HU
 
 Split: TypeAlias = Literal["training", "validation"]
 
 SPLITS: tuple[Split, ...] = ("training", "validation")
 FORMAT = 1
 STEP_HU = 20
-AIR_HU = -1000  # level 0: everything below the first knot
 # lung, soft tissue, bone: where the steps change. Noise of a CT is 10 to 30 HU in soft tissue
 # and more in lung, so half a step of 20 HU hides below it.
 KNOTS_HU = (-950, -208, 256, 2000)
@@ -121,7 +121,7 @@ def level_values(step_hu: int) -> NDArray[np.int16]:
     values = np.unique(
         np.concatenate(
             [
-                (AIR_HU, *KNOTS_HU),
+                (AIR_HU, *KNOTS_HU),  # level 0: everything below the first knot
                 np.arange(soft, lung, -2 * step_hu),
                 np.arange(soft, bone, step_hu),
                 np.arange(bone, top, 2 * step_hu),

@@ -20,7 +20,7 @@ Slice: TypeAlias = NDArray[np.floating] | NDArray[np.integer]
 
 Window: TypeAlias = tuple[float, float] | None
 
-SOFT_TISSUE_HU = (-160.0, 240.0)
+SOFT_TISSUE_HU = CT.windows[0]
 LOWE_RATIO = 0.8  # Lowe, Int J Comput Vis 60, 2004, sec. 7.1; [paper] ref. 21
 # OpenCV doubles the image without regard for pixel centres, so all its SIFT points lie a quarter of
 # a pixel too far to the right and bottom (opencv/opencv#23123; measured in

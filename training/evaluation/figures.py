@@ -13,6 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
+from landmark_dir.preprocessing.intensity import CT
+
 Array: TypeAlias = NDArray[np.float64]
 
 # Okabe and Ito, told apart by colour-blind readers; the baselines keep theirs in every figure
@@ -26,7 +28,7 @@ BLACK = "#000000"
 COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", BLACK, "#999999")
 CROSS_HAIRS_MM, CROSS_HAIRS_OF = 64.0, "SIFT-RatioTest"  # [paper] fig. 2
 ERROR_AXIS_MM = (1 / 8, 128.0)  # logarithmic
-WINDOW_HU = (-160, 240)  # soft tissue
+WINDOW_HU = CT.windows[0]  # soft tissue
 PANEL_INCHES = 3.0
 MOST_COLUMNS = 3  # of panels in figure 2
 FEWEST = 20  # matches that make a point of the reliability diagram

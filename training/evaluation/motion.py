@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landmark_dir.preprocessing.intensity import AIR_HU
 from training.data.augment import Warp, sample_slice
 from training.evaluation.appearance import Floats, Hu, Mask, deep_places, soft_depth
 
-AIR_HU = -1000.0  # where image 2 looks beyond the source slice
 MIN_SEEN = 0.7  # least share of the body that image 2 shows; slices are cut close to the body
 TRIES = 100  # affine maps drawn before giving up on MIN_SEEN
 

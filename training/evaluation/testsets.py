@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landmark_dir.preprocessing.intensity import SCANNER_HU
 from training.data.augment import Warp
 from training.data.pack import Slice
 from training.evaluation.appearance import (
@@ -30,7 +31,6 @@ from training.evaluation.appearance import (
 from training.evaluation.motion import body_points, draw_warp, resample, to_source
 
 SETS = ("intensity", "affine", "elastic", "followup")
-HU_RANGE = (-1024.0, 3071.0)  # what a 12-bit CT stores
 MIN_BODY_PX = 10_000  # less is a limb or the top of a head; a series of limbs is let off
 NEIGHBOUR_MM = (1.9, 5.1)  # through-plane, about 2-5 mm: 1-3 slices of most series
 
@@ -148,11 +148,11 @@ def make_pair(kind: str, slices: Sequence[Slice], i: int, seed: int) -> SlicePai
         hu_2 = _follow_up(slices[_neighbour(slices, i, rng)], warp, rng)
     else:
         hu_2 = resample(hu_1, warp)
-    return SlicePair(hu_1, hu_2.clip(*HU_RANGE).astype(np.float32), body, warp, part.patient)
+    return SlicePair(hu_1, hu_2.clip(*SCANNER_HU).astype(np.float32), body, warp, part.patient)
 
 
 def _hu(part: Slice) -> Hu:
-    return np.asarray(part.hu, dtype=np.float32).clip(*HU_RANGE)
+    return np.asarray(part.hu, dtype=np.float32).clip(*SCANNER_HU)
 
 
 def _neighbour(slices: Sequence[Slice], i: int, rng: np.random.Generator) -> int:

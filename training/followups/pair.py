@@ -24,7 +24,7 @@ from landmark_dir.io.point_files import write_elastix_points
 from landmark_dir.io.run_folder import new_run_folder, sha256, write_json
 from landmark_dir.io.volumes import check_volume, read_volume, write_volume
 from landmark_dir.preprocessing.body_mask import body_mask
-from training.evaluation.testsets import HU_RANGE
+from landmark_dir.preprocessing.intensity import SCANNER_HU
 from training.followups.motion import MOTIONS, Motion, draw_motion, skin_and_soft
 from training.followups.scan import (
     MARGIN_MM,
@@ -124,7 +124,7 @@ def make_follow_up(
 
 def _whole_hu(image: sitk.Image) -> sitk.Image:
     """Round and clip HU as a scanner stores them; float32."""
-    return sitk.Round(sitk.Clamp(image, sitk.sitkFloat32, *HU_RANGE))
+    return sitk.Round(sitk.Clamp(image, sitk.sitkFloat32, *SCANNER_HU))
 
 
 def _cut_to_body(volume: sitk.Image) -> tuple[sitk.Image, sitk.Image]:

@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from landmark_dir.geometry import Points, index_to_physical, physical_to_index, voxel_centres
 from landmark_dir.phantom.scanner import rotation
+from landmark_dir.preprocessing.intensity import AIR_HU
 from training.evaluation import appearance as look
 from training.evaluation.appearance import Floats, Hu
-from training.evaluation.motion import AIR_HU
 from training.followups.motion import Motion, Soft, any_way
 
 MARGIN_MM = 20.0  # of air around the body, in both images
