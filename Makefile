@@ -8,7 +8,7 @@ REAL = (engine or data or training) and not slow and not gpu
 # SimpleElastix where it could be installed; its tests are skipped elsewhere, and named at the end
 WITH_SE = $(if $(wildcard $(SE_PYTHON)),LANDMARK_DIR_SIMPLEELASTIX_PYTHON=$(CURDIR)/$(SE_PYTHON))
 
-.PHONY: setup demo lint test test-unit test-engine test-slow bench clean
+.PHONY: setup demo lint test test-unit test-engine test-bare test-slow bench clean
 
 setup: .venv/ready
 
@@ -41,6 +41,10 @@ test-unit: setup
 
 test-engine: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -x -m "$(REAL)" --durations=10
+
+# what `.ci/run` repeats on a PATH without elastix and Chromium: no other engine than ITKElastix
+test-bare: setup
+	$(BIN)/python -m pytest -x -m "engine and not data and not slow and not gpu"
 
 test-slow: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -m "slow and not gpu"

@@ -18,24 +18,28 @@ SHIPPED = Path(__file__).parents[1] / "landmark_dir" / "models" / "files"
 
 CARD = """# `{name}`
 
-Weights of the `{network}` network, trained by this repository's own code from random numbers.
+Weights of the `{network}` network. The code of this repository trained them, starting from random
+numbers.
 
 - Command: `{command}`
 - Config: {config}; {step} of {steps} steps, {pairs} image pairs
 - Pack (`training.prepare`): SHA-256 `{pack}`
 - Device and time: {device}, {hours:.1f} h{note}
-- Tensors' SHA-256: `{sha256}`
+- Input scale: `{input_scale}`
+- SHA-256 of the tensors: `{sha256}`
 
-## Measured on the pack's validation patients
+## Measured on the validation patients of the pack
 
-Pairs made as in training (both images warped and changed), 320 x 320 px, seeds fixed; all matches
-of landmarks with a probability (matchability) above {threshold:g}; errors are continuous, in mm.
+The pairs are made as in training (both images deformed and changed), 320 x 320 px, with fixed
+seeds. All matches of landmarks with a probability (matchability) above {threshold:g} count. Errors
+are continuous, in mm.
 
 | matches (median) | median error | within 2 px | beyond 16 px | correct (within 2 px) a pair |
 |---|---|---|---|---|
 | {matches:.0f} | {median_px:.2f} | {within_2px:.1%} | {beyond_16px:.2%} | {correct:.0f} |
 
-These patients chose the checkpoint, so this is a validation figure, not a test figure.
+These patients were used to choose the checkpoint, so this is a validation figure, not a test
+figure.
 {tables}
 {data}
 """
@@ -92,9 +96,10 @@ def export(
         **{k: numbers[k] for k in ("matches", "median_px", "within_2px", "beyond_16px", "correct")},
         name=name,
         network=loaded.metadata["network"],
+        input_scale=loaded.network.scale.name,
         step=step,
         command=start["command"],
-        config=f"`network = {options.network!r}`, in the run's config.toml",
+        config=f"`network = {options.network!r}`, in the config.toml of the run",
         pack=start["pack"]["sha256"],
         threshold=options.threshold,
         steps=start["steps"],

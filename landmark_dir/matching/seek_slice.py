@@ -42,7 +42,7 @@ class MatchFeatures(NamedTuple):
     apart: Tensor  # the pair itself from that motion, mm
 
     def features(self) -> Tensor:
-        """[N, 6], as `network_seek.scores` takes them."""
+        """[N, 6], as `models.default.scores` takes them."""
         spread, apart = ((mm + LEAST_MM).log() for mm in (self.spread, self.apart))
         columns = [self.matchability, self.similarity, self.correlation]
         return torch.stack([*columns, spread, spread.square(), apart], 1).float()

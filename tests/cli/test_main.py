@@ -440,12 +440,18 @@ def test_elastix_errors_name_a_log_that_exists(case_files: Path, out: Path) -> N
 # --- killed half-way ----------------------------------------------------------------------------
 
 
-def engines() -> set[int]:
-    """Processes of engines that still run."""
-    listing = subprocess.run(["ps", "-wweo", "pid=,stat=,args="], capture_output=True, text=True)
-    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
-    busy = [(pid, args) for pid, stat, args in rows if not stat.startswith("Z")]
-    return {int(pid) for pid, args in busy if "landmark_dir.elastix.worker" in args}
+def engines(parent: int | None = None) -> set[int]:
+    """Processes of engines that still run; those of one parent, or all."""
+    fields = "pid=,ppid=,stat=,args="
+    listing = subprocess.run(["ps", "-wweo", fields], capture_output=True, text=True).stdout
+    rows = [line.split(None, 3) for line in listing.splitlines()]
+    return {
+        int(pid)
+        for pid, above, stat, args in rows
+        if "landmark_dir.elastix.worker" in args
+        and not stat.startswith("Z")
+        and parent in (None, int(above))
+    }
 
 
 @pytest.mark.engine
@@ -455,14 +461,13 @@ def engines() -> set[int]:
 def test_killed_half_way_nothing_looks_finished(name: str, case_files: Path, out: Path) -> None:
     images = [str(case_files / f"{side}.nii.gz") for side in ("fixed", "moving")]
     options = [*ALONE, "--no-affine", "-o", str(out)]
-    others = engines()
     with subprocess.Popen(
         [*COMMAND, "register", *images, *options], stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         while "b-spline" not in process.stderr.readline():
             assert process.poll() is None
-        mine = engines() - others
+        mine = engines(process.pid)
         assert mine
         process.send_signal(getattr(signal, name))
         _, said = process.communicate(timeout=20)

@@ -157,26 +157,26 @@ def report(runs: Mapping[str, SetRun]) -> str:
     parts = ["# Matching"]
     if made:
         parts += [
-            "Slices of patients in the pack's validation split. All matches count, in the body or "
-            "not. SIFT sees the network's grey scale, or a soft tissue window where it says so. "
-            "Matches: median (IQR) over pairs; errors and shares: over the matches of all pairs; "
-            f"correct: < {CORRECT_MM:g} mm, median; body covered: share of image 1's body within "
-            f"{COVER_MM:g} mm of a correct match, mean. The validation patients chose the "
-            "checkpoint of a trained network, so its figures here are validation, not test, "
-            "figures.",
+            "The slices are those of the validation patients of the pack. All matches count, "
+            "inside the body or not. SIFT uses the grey scale of the network, or a soft tissue "
+            "window where the table names it. Matches: median (IQR) over pairs. Errors and shares: "
+            f"over the matches of all pairs. Correct: < {CORRECT_MM:g} mm, median. Body covered: "
+            f"share of the body of image 1 within {COVER_MM:g} mm of a correct match, mean. The "
+            "validation patients were used to choose the checkpoint of a trained network, so its "
+            "figures here are validation figures, not test figures.",
             main_table(made),
             moved_line(runs),
             "## Beside table 1 of the paper",
-            "Median (IQR). The paper's images are others; it rounds points to whole pixels, and so "
-            "do the rows that say so.",
+            "Median (IQR). The paper used other images. It rounds points to whole pixels; the rows "
+            'named "rounded" do the same.',
             paper_table(made),
         ]
         parts += scores_section(made)
     if real:
         parts += [
             f"## {FOLLOWUP}",
-            f"Real prior and current slices, no truth. Agreeing: within {AGREE_MM:g} mm of the "
-            f"affine motion that most of the {NEIGHBOURS} nearest others share.",
+            f"Real prior and current slices, without truth. Agreeing: within {AGREE_MM:g} mm of "
+            f"the affine motion that most of the {NEIGHBOURS} nearest other matches share.",
             followup_table(real),
         ]
     return "\n\n".join(parts) + "\n"
@@ -199,7 +199,7 @@ def scored(results: Iterable[PairResult]) -> dict[str, tuple[Array, NDArray[np.b
 
 def scores_section(results: Sequence[PairResult]) -> list[str]:
     """What scores are worth, for each matcher that gives them."""
-    parts = ["## Scores", "All sets together; the matches that the matcher returns."]
+    parts = ["## Scores", "All sets together, all matches that the matcher returns."]
     for name, (score, right) in scored(results).items():
         parts += [f"{name}:", reliability_table(score, right)]
     return parts if len(parts) > 2 else []

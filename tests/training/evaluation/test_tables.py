@@ -51,4 +51,4 @@ def test_the_papers_table_1_stands_above_ours() -> None:
 
 def test_the_report_says_who_chose_the_checkpoint() -> None:
     run = SetRun([result("mine", [0.4])], [], np.array([12.0]))
-    assert "validation, not test, figures" in report({"elastic": run})
+    assert "validation figures, not test figures" in report({"elastic": run})
