@@ -436,3 +436,16 @@ class RegisterOptions(Checked):
 
 
 DEFAULTS = RegisterOptions()
+
+
+def changed(options: object, changes: dict[str, Any]) -> RegisterOptions:
+    """What a public function was given: options, and single choices by name.
+
+    Raises
+    ------
+    BadArgument
+        If `options` is something else, a name is unknown, or a value is not allowed.
+    """
+    if not isinstance(options, RegisterOptions):
+        raise BadArgument(f"options: expected RegisterOptions, found {type(options).__name__}")
+    return options.but(**changes)

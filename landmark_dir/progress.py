@@ -15,14 +15,16 @@ def silent(stage: str, fraction: float) -> None:
     """Tell nobody."""
 
 
-def part(progress: Progress, start: float, end: float, name: str = "") -> Progress:
+def part(
+    progress: Progress, start: float, end: float, name: str = "", between: str = ": "
+) -> Progress:
     """A callback for a task that takes the share `start` to `end` of the whole.
 
-    `name` is put before what the task says of itself.
+    `name`, and what stands `between`, are put before what the task says of itself.
     """
 
     def within(stage: str, fraction: float) -> None:
-        said = f"{name}: {stage}" if name and stage else name or stage
+        said = f"{name}{between}{stage}" if name and stage else name or stage
         progress(said, start + (end - start) * min(max(fraction, 0.0), 1.0))
 
     return within

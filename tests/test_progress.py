@@ -12,11 +12,13 @@ def test_a_part_is_told_as_its_share_of_the_whole() -> None:
     inner("", 0.5)
     inner("match", 1.5)
     part(lambda *said: told.append(said), 0.0, 1.0)("alone", 1.0)
+    part(lambda *said: told.append(said), 0.0, 0.5, "case 1", between=", ")("affine", 1.0)
     assert told == [
         ("landmarks: encode", 0.5),
         ("landmarks", 0.625),
         ("landmarks: match", 0.75),
         ("alone", 1.0),
+        ("case 1, affine", 0.5),
     ]
 
 

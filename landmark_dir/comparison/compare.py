@@ -24,7 +24,7 @@ from landmark_dir.evaluation.verdict import residual_mm
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import write_elastix_points
 from landmark_dir.io.volumes import write_volume
-from landmark_dir.options import DEFAULTS, RegisterOptions
+from landmark_dir.options import DEFAULTS, RegisterOptions, changed
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
 from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan, Progress, silent
@@ -43,7 +43,7 @@ MEASURED, MEASURED_S = "comparison", 3.0  # the last stage, and the seconds it m
 DEMO_POINTS = 2000  # of known truth, never shown to the registration
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Both arms of one pair, measured in four states.
 
@@ -75,6 +75,10 @@ class Comparison:
     def tre_mm(self) -> dict[str, Summary]:
         """TRE at the expert points for each state; empty if there are none."""
         return self.expert.summaries if self.expert else {}
+
+    def __repr__(self) -> str:
+        verdicts = (f"{arm} {of.verdict.verdict}" for arm, of in self.results.items())
+        return f"<Comparison: {', '.join(verdicts)}>"
 
     def moved_to(self, folder: Path) -> "Comparison":
         """The same comparison, its run folders in `folder`."""
@@ -152,7 +156,7 @@ def compare(
     BadVolume, BadPoints, BadWeights, BadRunFolder, BackendMissing, ElastixFailed, TooFewLandmarks
         As `pipeline.register`.
     """
-    options = options.but(**choices)
+    options = changed(options, choices)
     check_options(options)
     out = as_path(out, "out", "the path of a folder to create")
     with run_folder.new_run_folder(out, overwrite=overwrite) as folder:

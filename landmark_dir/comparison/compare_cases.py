@@ -93,7 +93,8 @@ def compare_cases(
     for number, case in enumerate(cases, start=1):
         at = f"{case.name} ({number} of {len(cases)})"
         if case.name not in finished:
-            told = part(progress, (number - 1) / len(cases), number / len(cases), at)
+            share = (number - 1) / len(cases), number / len(cases)
+            told = part(progress, *share, at, between=", ")
             error = _compare_one(case, out, options, overwrite, told)
             if error is not None:
                 log.error("%s failed: %s", at, error)

@@ -78,8 +78,6 @@ def load_inputs(
     BadVolume, BadPoints
         If something is not as expected, or the images hardly overlap.
     """
-    if not isinstance(options, RegisterOptions):
-        raise BadArgument(f"options: expected RegisterOptions, found {type(options).__name__}")
     images = {"fixed": as_volume(fixed, "fixed"), "moving": as_volume(moving, "moving")}
     masks = {
         "fixed": _mask(fixed_mask, images["fixed"], "fixed mask"),

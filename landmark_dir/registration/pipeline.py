@@ -15,7 +15,7 @@ from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import write_csv, write_elastix_points, write_markups
 from landmark_dir.io.volumes import write_volume
 from landmark_dir.matching.outliers import select_spread
-from landmark_dir.options import DEFAULTS, RegisterOptions
+from landmark_dir.options import DEFAULTS, RegisterOptions, changed
 from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan, Progress, silent
 from landmark_dir.registration import run_record
@@ -79,7 +79,7 @@ def register(
     TooFewLandmarks
         If fewer than `min_landmarks` are found, unless `on_few_landmarks` says to go on.
     """
-    options = options.but(**choices)
+    options = changed(options, choices)
     if points is not None and not options.landmarks:
         raise BadArgument("--points and --no-landmarks contradict each other; give one of them")
     out = as_path(out, "out", "the path of a run folder")
@@ -121,7 +121,7 @@ def find_landmarks(
     ------
     As `register`, but for `TooFewLandmarks`: N may be 0.
     """
-    options = options.but(**choices).but(hold_back=0.0)
+    options = changed(options, choices).but(hold_back=0.0)
     inputs = load_inputs(fixed, moving, options, fixed_mask=fixed_mask, moving_mask=moving_mask)
     plan = Plan(progress, expected_stages(options, seek=True, arms=()))
     with (

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_the_table_shows_what_is_known(comparison: Comparison) -> None:
     assert [row[0] for row in tre] == ROWS
     assert [row[1] for row in tre] == [f"{of.mean:.2f}" for of in comparison.tre_mm.values()]
     assert "no independent truth" in blocks[-1]
+    assert re.fullmatch(r"<Comparison: without [a-z ]+, with [a-z ]+>", repr(comparison))
     seconds = comparison.seconds
     assert 0 < seconds["without"] < seconds["with"]
 
