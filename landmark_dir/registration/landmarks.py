@@ -194,11 +194,14 @@ def _match(session: Session, chain: Chain, share: float | None) -> tuple[Landmar
     with session.stage("outliers"):
         if share is None:
             share = min(options.guides.hold_back, HELD_BACK / max(1, len(pairs)))
-        held = held_back_places(pairs.fixed, share, options.compute.seed)
+        held, shown = (  # a later pass may match more: then it takes some of the held-back only
+            held_back_places(pairs.fixed, part, options.compute.seed)
+            for part in (share, min(share, HELD_BACK / max(1, len(pairs))))
+        )
         rest = pairs.select(~held)
         agreed = reject_outliers(rest, options.outliers)
         measured, held_back = (
-            _truly_moving(session, chain, part) for part in (agreed, pairs.select(held))
+            _truly_moving(session, chain, part) for part in (agreed, pairs.select(shown))
         )
     return Landmarks(PointPairs.empty(), held_back, measured, len(rest), len(agreed)), share
 
