@@ -14,7 +14,7 @@ import landmark_dir
 PACKAGE = Path(landmark_dir.__file__).parent
 TABLE = Path(__file__).parents[1] / "docs" / "architecture.md"
 ROW = re.compile(r"^\| (\d+) \| `(\w+)(?:/?)` \|", re.MULTILINE)
-LAYERS = {name: int(layer) for layer, name in ROW.findall(TABLE.read_text())}
+LAYERS = {name: int(layer) for layer, name in ROW.findall(TABLE.read_text("utf-8"))}
 TORCH = ("models", "matching")  # the only packages that may load torch
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -22,7 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 def _imports(file: Path) -> set[str]:
     """Dotted names of all modules that a file imports, wherever the import stands."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -108,16 +108,16 @@ def export(
         note=f"\n- Note: {note}" if note else "",
         hours=numbers["seconds"] / 3600,
         sha256=loaded.sha256,
-        data=(data_card.read_text() if data_card else NO_DATA_CARD).strip(),
+        data=(data_card.read_text("utf-8") if data_card else NO_DATA_CARD).strip(),
         tables=_below(evaluation / "table.md") if evaluation else "",
     )
-    path.with_suffix(".md").write_text(card)
+    path.with_suffix(".md").write_text(card, "utf-8")
     return path
 
 
 def _below(table: Path) -> str:
     """Return a page of Markdown with its headings one level down."""
-    text = re.sub(r"^#", "##", table.read_text().strip(), flags=re.MULTILINE)
+    text = re.sub(r"^#", "##", table.read_text("utf-8").strip(), flags=re.MULTILINE)
     return f"\n{text}\n"
 
 

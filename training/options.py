@@ -120,7 +120,7 @@ class TrainOptions:
             If a key is unknown or missing, or the file is not TOML; the sentence names it.
         """
         try:
-            values = tomllib.loads(path.read_text())
+            values = tomllib.loads(path.read_text("utf-8"))
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path}: expected a TOML file, found {error}") from error
         name = values.get("network")

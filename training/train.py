@@ -125,7 +125,7 @@ def open_run(args: argparse.Namespace, team: Team) -> Run:
     if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps: expected 1 or more, found {args.steps}")
     config = open_folder(args.out, args.config, args.pack, resume=args.resume)
-    text, options = config.read_text(), TrainOptions.read(config)
+    text, options = config.read_text("utf-8"), TrainOptions.read(config)
     team.share(options.batch)
     slices, held = (read_pack(args.pack, split) for split in ("training", "validation"))
     steps = args.steps

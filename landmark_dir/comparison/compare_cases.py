@@ -189,7 +189,7 @@ def _compare_one(
 
 def _read(folder: Path) -> Figures:
     try:
-        content: Figures = json.loads((folder / run_folder.COMPARISON_JSON).read_text())
+        content: Figures = json.loads((folder / run_folder.COMPARISON_JSON).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise BadRunFolder(f"{folder}: its {run_folder.COMPARISON_JSON} cannot be read") from error
     return content

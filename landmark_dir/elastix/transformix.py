@@ -67,4 +67,4 @@ def map_points(engine: Engine, transform: Path, fixed_points: Points) -> Points:
 
 
 def _read_output_points(path: Path) -> Points:
-    return as_points([match.groups() for match in _OUTPUT_POINT.finditer(path.read_text())])
+    return as_points([match.groups() for match in _OUTPUT_POINT.finditer(path.read_text("utf-8"))])

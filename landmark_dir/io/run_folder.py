@@ -105,7 +105,7 @@ def write_run_json(folder: Path, content: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON that every reader takes: a number that is none becomes null."""
-    path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", "utf-8")
 
 
 def _plain(value: Any) -> Any:
@@ -125,7 +125,7 @@ def read_run_json(run: Path) -> dict[str, Any]:
         If `run` is not a finished run folder.
     """
     try:
-        content: dict[str, Any] = json.loads((run / RUN_JSON).read_text())
+        content: dict[str, Any] = json.loads((run / RUN_JSON).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise BadRunFolder(
             f"{run}: expected a finished run folder with {RUN_JSON}, found none that can be read"

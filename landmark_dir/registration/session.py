@@ -164,7 +164,7 @@ def open_session(
         record, start = Record(inputs.warnings), work / "initial.txt"
         session = Session(inputs, engine, work, start, options, network, record, plan)
         _write_inputs(session)
-        start.write_text(format_translation(start_mm(inputs, options), inputs.fixed))
+        start.write_text(format_translation(start_mm(inputs, options), inputs.fixed), "utf-8")
         if options.affine:
             session = replace(session, affine=_affine_stage(session))
         yield session

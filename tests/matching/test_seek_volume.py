@@ -1,6 +1,7 @@
 """Seeking in volumes: a known motion comes out in mm, though the slices lie otherwise."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -203,13 +204,18 @@ def test_nothing_found_gives_no_pairs(tissue_mm: NDArray[np.float32], why: str) 
 
 
 def test_what_volumes_without_a_common_anatomy_give_looks_bad(
-    tissue_mm: NDArray[np.float32], still: tuple[Pairs3D, list[tuple[str, float]]]
+    tissue_mm: NDArray[np.float32],
+    still: tuple[Pairs3D, list[tuple[str, float]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fixed, moving = _cut(tissue_mm, EVERY), _cut(tissue_mm[::-1, ::-1].copy(), EVERY)
+    assert len(_seek(fixed, moving).fixed) < 0.05 * len(still[0].fixed)
+    for name in ("AGREEMENT", "FAR_AGREEMENT"):  # keep clusters that tear off their surroundings
+        kept = replace(getattr(seek_volume, name), part_share=0.0)
+        monkeypatch.setattr(seek_volume, name, kept)
     chance, alike = _seek(fixed, moving).evidence, still[0].evidence
-    # torn-off clusters go, which leaves a tenth of the chance pairs, and those correlate better
-    assert len(chance.spread) < 0.05 * len(alike.spread)
-    assert chance.correlation.median() < 0.9 < 0.99 < alike.correlation.median()
+    assert len(chance.spread) < 0.3 * len(alike.spread)
+    assert chance.correlation.median() < 0.7 < 0.99 < alike.correlation.median()
     assert chance.similarity.median() < alike.similarity.median()
     assert chance.spread.median() > 1 > 0.1 > alike.spread.median()  # mm
 

@@ -321,7 +321,7 @@ def _colours(webp: bytes) -> NDArray[np.uint8]:
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / "pack.json"
     try:
-        index: dict[str, Any] = json.loads(path.read_text())
+        index: dict[str, Any] = json.loads(path.read_text("utf-8"))
         found = index["format"]
     except FileNotFoundError as error:
         raise BadPack(

@@ -105,7 +105,7 @@ def open_folder(folder: Path, config: Path | None, pack: Path, *, resume: bool) 
         return config
     if not last.exists():
         raise ValueError(f"{folder}: no last.pt to resume from; start without --resume")
-    if config is not None and config.read_text() != kept.read_text():
+    if config is not None and config.read_text("utf-8") != kept.read_text("utf-8"):
         raise ValueError(
             f"{config}: differs from {kept}, which the training began with; leave --config out, "
             "or start a new run"
@@ -121,7 +121,7 @@ def open_folder(folder: Path, config: Path | None, pack: Path, *, resume: bool) 
 
 def last_start(folder: Path) -> dict[str, Any]:
     """The last entry of `run.json`."""
-    starts: list[dict[str, Any]] = json.loads((folder / "run.json").read_text())["starts"]
+    starts: list[dict[str, Any]] = json.loads((folder / "run.json").read_text("utf-8"))["starts"]
     return starts[-1]
 
 
@@ -130,7 +130,7 @@ def write_start(run: Run, config: str, pack: Path, *, resume: bool) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "config.toml").write_text(config)
     path = run.folder / "run.json"
-    starts = json.loads(path.read_text())["starts"] if resume else []
+    starts = json.loads(path.read_text("utf-8"))["starts"] if resume else []
     starts.append(_describe_start(run, pack))
     write_json(path, {"starts": starts})
 
