@@ -199,7 +199,8 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
         report, residual = folder / run_folder.REPORT, found.residual_mm()
         run_record.write_run_report(report, session, landmarks, [arm], residual_mm=residual)
     warnings = list(session.record.warnings)
-    return Result(folder, chain, warped, pairs, found.metrics, warnings, found.verdict)
+    metrics, verdict = found.metrics, found.verdict
+    return Result(folder, chain, warped, pairs, metrics, warnings, verdict, inputs.fixed)
 
 
 def _deformed(session: Session, landmarks: Landmarks) -> Path:

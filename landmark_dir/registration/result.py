@@ -40,6 +40,8 @@ class Result:
         What a person should know of this run.
     verdict : Verdict
         `.verdict` is good, doubtful, failed or not checked, `.reasons` why.
+    fixed : sitk.Image or None
+        The fixed image, where it is at hand: of a run that was opened, if its file is unchanged.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Result:
     metrics: dict[str, Any]
     warnings: list[str]
     verdict: Verdict
+    fixed: sitk.Image | None
 
     @property
     def transform(self) -> sitk.CompositeTransform:
@@ -97,25 +100,26 @@ class Result:
         # Pillow is slow to load
         from landmark_dir.report.volumes import side_by_side
 
-        shown = {"fixed": self._fixed(), "warped": self.warped}
-        picture = side_by_side({name: image for name, image in shown.items() if image is not None})
+        shown = [image for image in (self.fixed, self.warped) if image is not None]
+        picture = side_by_side(shown)
         reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in self.verdict.reasons)
         return (
             f"<b>{html.escape(self.verdict.verdict)}</b><ul>{reasons}</ul>"
-            f'<img alt="fixed and warped image, middle slices" src="{picture}">'
+            f'<img alt="middle slices, the warped image last" src="{picture}">'
             f"<p>{html.escape(str(self.folder))}</p>"
         )
 
-    def _fixed(self) -> sitk.Image | None:
-        """The fixed image, if it is still the file that the run was made from."""
-        try:
-            named = run_folder.read_run_json(self.folder)["inputs"]["fixed"]
-            path = Path(named["path"] or "")
-            if path.exists() and run_folder.sha256(path) == named["sha256"]:
-                return read_volume(path)
-        except LandmarkDirError:
-            pass
-        return None
+
+def _fixed_image(content: dict[str, Any]) -> sitk.Image | None:
+    """The fixed image that `run.json` names, if it is still the file that the run was made from."""
+    named = content["inputs"]["fixed"]
+    path = Path(named["path"]) if named["path"] else None
+    try:
+        if path is not None and path.exists() and run_folder.sha256(path) == named["sha256"]:
+            return read_volume(path)
+    except LandmarkDirError:
+        pass
+    return None
 
 
 def open_run(run: str | Path) -> Result:
@@ -140,6 +144,7 @@ def open_run(run: str | Path) -> Result:
             content["metrics"],
             content["warnings"],
             verdict,
+            _fixed_image(content),
         )
     except (KeyError, TypeError, RuntimeError) as error:
         raise BadRunFolder(

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,10 +104,10 @@ def place_colours(points: Points) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in np.round(255 * rgb).astype(int)]
 
 
-def side_by_side(images: Mapping[str, sitk.Image]) -> str:
+def side_by_side(images: Sequence[sitk.Image]) -> str:
     """The middle axial slices of images on one grid, beside each other, as the URL of a PNG."""
     slices = []
-    for image in images.values():
+    for image in images:
         seen = as_seen(image)
         x_mm, y_mm, _ = seen.GetSpacing()
         grey = np.round(

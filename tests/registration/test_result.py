@@ -53,6 +53,10 @@ def test_a_run_is_opened_as_it_was_left(
     assert_allclose(again.landmarks.fixed, result.landmarks.fixed, atol=1e-6)  # six decimals
     points = case.judges.fixed
     assert_allclose(again.chain.map_points(points), result.chain.map_points(points), atol=1e-9)
+    assert again.fixed is not None
+    assert_array_equal(
+        sitk.GetArrayFromImage(again.fixed), sitk.GetArrayFromImage(case.phantom.fixed)
+    )
     warped = landmark_dir.warp(again, case_files / "moving.nii.gz")
     assert_array_equal(sitk.GetArrayFromImage(warped), result.array)
     with pytest.raises(BadRunFolder, match="expected a finished run folder"):
@@ -63,6 +67,7 @@ def test_a_run_is_opened_as_it_was_left(
 def test_it_is_short_in_print_and_shows_itself_in_a_notebook(result: Result) -> None:
     assert repr(result) == f"<Result {result.folder}: not checked, 1000 landmarks>"
     assert repr(result.landmarks) == "<PointPairs: 1000, score 1.00 to 1.00>"
+    assert result.fixed is not None
     shown = result._repr_html_()
     assert "<b>not checked</b>" in shown
     assert result.verdict.reasons[0].split(";")[0] in shown
@@ -72,6 +77,17 @@ def test_it_is_short_in_print_and_shows_itself_in_a_notebook(result: Result) -> 
     assert len(np.unique(picture[:, :width])) > 20  # the fixed image
     assert len(np.unique(picture[:, width:])) > 20  # the warped one
     assert len(shown) < 200_000
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("few_iterations")
+def test_a_run_of_images_in_memory_is_shown_too(case: Case, tmp_path: Path) -> None:
+    images = case.phantom.fixed, case.phantom.moving
+    result = landmark_dir.register(*images, tmp_path / "run", threads=1, points=case.guides)
+    assert result.fixed is not None
+    again = landmark_dir.open_run(tmp_path / "run")
+    assert again.fixed is None  # it was never a file
+    assert "<img" in again._repr_html_()
 
 
 @pytest.mark.engine
