@@ -11,7 +11,8 @@ from landmark_dir.registration.inputs import Inputs
 from landmark_dir.registration.landmarks import Landmarks
 from landmark_dir.registration.pipeline import deform
 from landmark_dir.registration.result import Result
-from landmark_dir.registration.session import Session, open_session
+from landmark_dir.registration.session import Session
+from landmark_dir.registration.stages import open_session
 from training.data.dataset import data_folder
 from training.evaluation.tables import machine, markdown
 

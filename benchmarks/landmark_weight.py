@@ -23,7 +23,8 @@ from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.registration.inputs import load_inputs
 from landmark_dir.registration.landmarks import landmarks_for, projected
-from landmark_dir.registration.session import Session, bspline_stage
+from landmark_dir.registration.session import Session
+from landmark_dir.registration.stages import bspline_stage
 from landmark_dir.transforms.chain import read_transform
 from training.followups.pair import make_follow_up
 

@@ -13,7 +13,7 @@ from small_pairs import Case, make_case
 
 from landmark_dir.elastix.parameters import ParameterMap
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
-from landmark_dir.registration import session
+from landmark_dir.registration import stages
 
 OBLIQUE = (0.9, -0.3, 0.316, 0.338, 0.938, -0.072, -0.275, 0.172, 0.946)  # orthonormalised below
 
@@ -76,13 +76,13 @@ def case_files(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few_iterations() -> Iterator[None]:
     """Let the real engines stop after a sixth of the iterations, to be quick."""
-    shipped = session.bundled
+    shipped = stages.bundled
 
     def shortened(name: str) -> ParameterMap:
         return {**shipped(name), "MaximumNumberOfIterations": ("40",)}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "bundled", shortened)
+        patch.setattr(stages, "bundled", shortened)
         yield
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from landmark_dir.choices import choices
 from landmark_dir.cli.main import main
 from landmark_dir.elastix.engines import INSTALL
 from landmark_dir.elastix.parameters import bundled, resolutions
@@ -19,7 +20,6 @@ from landmark_dir.options import (
     MatchingOptions,
     OutlierOptions,
     RegisterOptions,
-    choices,
 )
 
 NAMES = [name for name, *_ in choices(DEFAULTS)]

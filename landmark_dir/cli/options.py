@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
+from landmark_dir.choices import Choice, choices
 from landmark_dir.io.volumes import read_volume
-from landmark_dir.options import DEFAULTS, Choice, RegisterOptions, choices
+from landmark_dir.options import DEFAULTS, RegisterOptions
 
 PATH = click.Path(path_type=Path)
 Command = TypeVar("Command", bound=Callable[..., Any])

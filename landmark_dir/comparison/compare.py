@@ -33,7 +33,11 @@ from landmark_dir.registration.inputs import Inputs, Points, Volume, as_path, lo
 from landmark_dir.registration.landmarks import Landmarks, landmarks_for, refuse_swapped
 from landmark_dir.registration.pipeline import deform
 from landmark_dir.registration.result import Result
-from landmark_dir.registration.session import Session, expected_stages, open_session
+from landmark_dir.registration.session import (
+    Session,
+    expected_stages,
+)
+from landmark_dir.registration.stages import open_session
 from landmark_dir.transforms.chain import read_transform
 
 if TYPE_CHECKING:  # Pillow is slow to load

@@ -14,7 +14,11 @@ from landmark_dir.errors import BadArgument, BadPoints, BadRunFolder, BadVolume
 from landmark_dir.evaluation.metrics import Summary, summarise
 from landmark_dir.geometry import Points, as_points, distances_mm, inside, voxel_centres
 from landmark_dir.io import run_folder
-from landmark_dir.io.point_files import PointList, read_point_list, write_point_list
+from landmark_dir.io.point_files import (
+    read_point_list,
+    write_point_list,
+)
+from landmark_dir.io.slicer_points import PointList
 from landmark_dir.io.volumes import SUFFIXES, check_labels, read_labels, write_volume
 from landmark_dir.registration.inputs import Volume, as_path, as_volume
 from landmark_dir.registration.result import Result, open_run

@@ -18,7 +18,8 @@ from landmark_dir.matching.outliers import reject_outliers, select_spread
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.preprocessing.body_mask import body_mask
-from landmark_dir.registration.session import Session, outside_mask
+from landmark_dir.registration.session import Session
+from landmark_dir.registration.stages import outside_mask
 from landmark_dir.transforms.bspline_fit import fit_spline
 from landmark_dir.transforms.chain import Chain, read_transform, write_after
 from landmark_dir.transforms.fields import resample

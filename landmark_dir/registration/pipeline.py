@@ -12,7 +12,11 @@ from landmark_dir.elastix.transform_files import store_transform
 from landmark_dir.errors import BadArgument, TooFewLandmarks
 from landmark_dir.evaluation.verdict import Finished, judged
 from landmark_dir.io import run_folder
-from landmark_dir.io.point_files import write_csv, write_elastix_points, write_markups
+from landmark_dir.io.point_files import (
+    write_csv,
+    write_elastix_points,
+)
+from landmark_dir.io.slicer_points import write_markups
 from landmark_dir.io.volumes import write_volume
 from landmark_dir.matching.outliers import select_spread
 from landmark_dir.options import DEFAULTS, RegisterOptions, changed
@@ -32,8 +36,10 @@ from landmark_dir.registration.result import Result
 from landmark_dir.registration.session import (
     Session,
     before_registration,
-    bspline_stage,
     expected_stages,
+)
+from landmark_dir.registration.stages import (
+    bspline_stage,
     open_session,
 )
 from landmark_dir.transforms.chain import read_transform

@@ -13,7 +13,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir.registration.landmarks import Landmarks
-from landmark_dir.registration.session import Session, before_registration, start_mm
+from landmark_dir.registration.session import (
+    Session,
+    before_registration,
+    start_mm,
+)
 from landmark_dir.transforms.chain import Chain
 from landmark_dir.transforms.fields import coarse_grid, displacement, jacobian
 

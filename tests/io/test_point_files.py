@@ -11,17 +11,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from landmark_dir.errors import BadPoints, LandmarkDirError
 from landmark_dir.geometry import Points, index_to_physical
 from landmark_dir.io.point_files import (
-    PointList,
     read_csv,
     read_elastix_points,
-    read_markups,
     read_pairs,
     read_point_list,
     read_points,
     write_csv,
     write_elastix_points,
-    write_markups,
     write_point_list,
+)
+from landmark_dir.io.slicer_points import (
+    PointList,
+    read_markups,
+    write_markups,
 )
 from landmark_dir.points import (
     PointPairs,

@@ -22,7 +22,11 @@ from landmark_dir.registration.apply import warp_points
 from landmark_dir.registration.inputs import load_inputs
 from landmark_dir.registration.landmarks import Landmarks, held_back_places, seek_landmarks
 from landmark_dir.registration.pipeline import find_landmarks, register
-from landmark_dir.registration.session import Record, open_session, outside_mask
+from landmark_dir.registration.session import Record
+from landmark_dir.registration.stages import (
+    open_session,
+    outside_mask,
+)
 from landmark_dir.transforms.bspline_fit import fit_spline
 from landmark_dir.transforms.chain import read_transform
 

@@ -19,10 +19,8 @@ from landmark_dir.errors import BadArgument, BadPoints, BadVolume
 from landmark_dir.evaluation.overlap import dice
 from landmark_dir.geometry import distances_mm, same_grid
 from landmark_dir.io import run_folder
-from landmark_dir.io.point_files import (
-    read_elastix_points,
-    read_markups,
-)
+from landmark_dir.io.point_files import read_elastix_points
+from landmark_dir.io.slicer_points import read_markups
 from landmark_dir.options import PRESETS, RegisterOptions
 from landmark_dir.phantom.scanner import LABELS, rotation
 from landmark_dir.points import PointPairs
@@ -340,12 +338,12 @@ DEFAULT_RUN = """
 import sys
 import SimpleITK as sitk
 from landmark_dir.registration import pipeline
-from landmark_dir.registration import session
+from landmark_dir.registration import stages
 from landmark_dir.options import RegisterOptions
 
 folder, out = sys.argv[1:]
-shipped = session.bundled
-session.bundled = lambda name: {**shipped(name), "MaximumNumberOfIterations": ("40",)}
+shipped = stages.bundled
+stages.bundled = lambda name: {**shipped(name), "MaximumNumberOfIterations": ("40",)}
 before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
 result = pipeline.register(
     f"{folder}/fixed.nii.gz", f"{folder}/moving.nii.gz", out,

@@ -1,0 +1,38 @@
+"""Text files, read strictly and written in one form."""
+
+import re
+from pathlib import Path
+
+from landmark_dir.errors import BadPoints, LandmarkDirError
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # what C++ and we read alike
+
+
+def numbers(words: list[str], count: int, where: str) -> list[float]:
+    """The numbers that `count` words are; `where` says to a person in which file and line."""
+    if len(words) != count or not all(NUMBER.fullmatch(word.strip()) for word in words):
+        raise BadPoints(f"{where}: expected {count} numbers, found {quoted(' '.join(words))}")
+    return [float(word) for word in words]
+
+
+def quoted(text: str) -> str:
+    """A text for a message, cut short."""
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def read_text(path: str | Path) -> str:
+    """The content of a UTF-8 file, or a sentence that says why not."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadPoints(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise BadPoints(f"{path}: expected a text file, found binary data") from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file with Unix line ends, or say why not."""
+    try:
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise LandmarkDirError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,207 @@
+"""The stages that elastix runs: start -> affine -> b-spline, on the original moving image.
+
+Where landmarks come from, and what they are used for, is `landmarks`.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from landmark_dir.elastix.engines import find_engine
+from landmark_dir.elastix.job import Job
+from landmark_dir.elastix.parameters import (
+    ParameterMap,
+    bundled,
+    last_resolution,
+    with_bending_energy,
+    with_points_metric,
+)
+from landmark_dir.elastix.transform_files import format_translation
+from landmark_dir.errors import BadRunFolder, ElastixFailed
+from landmark_dir.geometry import Points, as_points, inside, physical_to_index
+from landmark_dir.io import run_folder
+from landmark_dir.io.point_files import write_elastix_points
+from landmark_dir.options import RegisterOptions
+from landmark_dir.points import PointPairs
+from landmark_dir.progress import Plan
+from landmark_dir.registration.inputs import Inputs
+from landmark_dir.registration.session import Record, Session, start_mm
+
+if TYPE_CHECKING:  # torch is slow to load
+    from landmark_dir.models.weights import LoadedWeights
+
+OPENED_MM = 10.0  # around landmarks outside the moving mask
+
+
+@contextmanager
+def open_session(
+    inputs: Inputs, folder: Path, options: RegisterOptions, plan: Plan, *, seek: bool = True
+) -> Iterator[Session]:
+    """Start the engine and run everything up to the affine stage; scratch files go at the end.
+
+    `seek` loads the network, too: bad weights are told before anything slow is done.
+    """
+    work = folder / "work"
+    work.mkdir()
+    compute = options.compute
+    with (
+        closing(find_engine(compute.backend, compute.threads)) as engine,
+        _threads(compute.threads),
+    ):
+        network = _load_network(options) if seek else None
+        record, start = Record(inputs.warnings), work / "initial.txt"
+        session = Session(inputs, engine, work, start, options, network, record, plan)
+        _write_inputs(session)
+        start.write_text(format_translation(start_mm(inputs, options), inputs.fixed), "utf-8")
+        if options.affine:
+            session = replace(session, affine=_affine_stage(session))
+        yield session
+    shutil.rmtree(work)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let SimpleITK use `count` CPU threads in this process, then put its setting back."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    try:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count or before)
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _write_inputs(session: Session) -> None:
+    """The images as files every engine reads."""
+    with session.stage("write images"):
+        for name in ("fixed", "moving", "fixed_mask", "moving_mask"):
+            image = getattr(session.inputs, name)
+            if image is not None:
+                _write_scratch(image, session.file(name))
+
+
+def _write_scratch(image: sitk.Image, path: Path) -> None:
+    try:
+        sitk.WriteImage(image, str(path))
+    except RuntimeError as error:
+        raise BadRunFolder(
+            f"{path.parents[2]}: the images cannot be written there; check the free space"
+        ) from error
+
+
+def _job(session: Session, name: str, parameters: ParameterMap, start: Path | None = None) -> Job:
+    folder = session.work / name
+    folder.mkdir(exist_ok=True)
+    inputs = session.inputs
+    return Job(
+        folder=folder,
+        fixed=session.file("fixed"),
+        moving=session.file("moving"),
+        parameters={**parameters, "RandomSeed": (str(session.options.compute.seed),)},
+        fixed_mask=session.file("fixed_mask") if inputs.fixed_mask is not None else None,
+        moving_mask=session.file("moving_mask") if inputs.moving_mask is not None else None,
+        initial_transform=start or session.affine,
+    )
+
+
+def _run(session: Session, job: Job, name: str) -> Path:
+    with session.stage(name) as progress:
+        try:
+            return session.engine.register(job, progress)
+        except ElastixFailed as error:
+            raise ElastixFailed(_keep_log(str(error), job.folder / run_folder.LOG)) from error
+
+
+def _keep_log(message: str, log_file: Path) -> str:
+    """Save the log that `message` names from the scratch folder, and name its new place."""
+    if not log_file.is_file():
+        return message
+    kept = Path(tempfile.mkdtemp(prefix="landmark-dir-failed-"), run_folder.LOG)
+    try:
+        shutil.copy(log_file, kept)
+    except OSError:
+        shutil.rmtree(kept.parent, ignore_errors=True)
+        raise
+    return message.replace(str(log_file.resolve()), str(kept))
+
+
+def _affine_stage(session: Session) -> Path:
+    return _run(session, _job(session, "affine", bundled("affine")), "affine")
+
+
+def _load_network(options: RegisterOptions) -> "LoadedWeights":
+    # torch is slow to load and a run with given points never needs it
+    from landmark_dir.models.device import choose_device
+    from landmark_dir.models.weights import load_weights
+
+    return load_weights(options.network.weights, choose_device(options.compute.device))
+
+
+def bspline_stage(session: Session, guiding: PointPairs, start: Path | None = None) -> Path:
+    """The deformable stage, guided by pairs where there are any; the transform file.
+
+    Parameters
+    ----------
+    start : Path, optional
+        Transform file of a motion that is known to all but the finest level, which alone is run
+        then; without it the stage starts from the affine map and runs all levels.
+    """
+    preset = session.options.preset()
+    assert preset.parameters is not None
+    parameters = bundled(preset.parameters)
+    if session.options.deformable.bending_energy:
+        parameters = with_bending_energy(parameters, session.options.deformable.bending_energy)
+    weights = session.options.metric_weights()
+    if start is not None:
+        parameters, weights = last_resolution(parameters), weights[-1:]
+    job = _job(session, "bspline", parameters, start)
+    if len(guiding):
+        job = _guided(session, job, guiding, weights)
+    return _run(session, job, "b-spline")
+
+
+def _guided(session: Session, job: Job, pairs: PointPairs, weights: Sequence[float]) -> Job:
+    """The same job with the points term, its two files, and a moving mask that holds them."""
+    files = job.folder / run_folder.FIXED_POINTS, job.folder / run_folder.MOVING_POINTS
+    write_elastix_points(pairs.fixed, files[0])
+    write_elastix_points(pairs.moving, files[1])
+    return replace(
+        job,
+        parameters=with_points_metric(job.parameters, weights),
+        fixed_points=files[0],
+        moving_points=files[1],
+        moving_mask=_opened_mask(session, pairs.moving),
+    )
+
+
+def _opened_mask(session: Session, moving: Points) -> Path | None:
+    """The moving mask, opened around points outside it: elastix would drop those in silence."""
+    mask = session.inputs.moving_mask
+    outside = outside_mask(mask, moving)
+    if mask is None or not len(outside):
+        return session.file("moving_mask") if mask is not None else None
+    seeds = sitk.Image(mask.GetSize(), sitk.sitkUInt8)
+    seeds.CopyInformation(mask)
+    for index in physical_to_index(mask, outside[inside(mask, outside)]):
+        seeds[[int(i) for i in np.round(index)]] = 1
+    distance = sitk.SignedMaurerDistanceMap(seeds, squaredDistance=False, useImageSpacing=True)
+    opened = sitk.Or(sitk.Cast(mask != 0, sitk.sitkUInt8), distance <= OPENED_MM)
+    path = session.file("opened_mask")
+    _write_scratch(opened, path)
+    return path
+
+
+def outside_mask(mask: sitk.Image | None, points: Points) -> Points:
+    """Those of the points [N, 3] that lie outside a mask; none where there is no mask."""
+    if mask is None or not len(points):
+        return points[:0]
+    index = np.round(physical_to_index(mask, points)).astype(int)
+    x, y, z = np.clip(index, 0, np.array(mask.GetSize()) - 1).T
+    counts = sitk.GetArrayViewFromImage(mask)[z, y, x] != 0
+    return as_points(points[~(counts & inside(mask, points))])
