@@ -1,7 +1,7 @@
 """The landmarks of a registration: sought by the network or given, and what they are used for.
 
-Some of the matched places are held back: nothing that is fitted or moved sees them, in no pass, so
-the registration can be judged at them.
+Some of the matched places are held back, the same in every pass. Nothing that is fitted or moved
+after the matching sees them, so the registration can be judged at them.
 """
 
 import logging
