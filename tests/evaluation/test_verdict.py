@@ -36,6 +36,11 @@ def test_a_good_one_says_what_was_checked() -> None:
     [
         ({"held_back": summarise(np.full(500, 3.0))}, "doubtful", "median residual .* 3.0 mm"),
         ({"held_back": summarise(np.full(500, 30.0))}, "failed", "30.0 mm"),
+        (
+            {"held_back": summarise(np.where(np.arange(500) % 5, 0.5, 40.0))},
+            "doubtful",
+            "5 % of the held-back landmarks are more than 40.0 mm off",
+        ),
         ({"held_back": summarise(np.full(9, 0.5))}, "doubtful", "only 9 landmarks were held back"),
         ({"held_back": summarise(np.zeros(0))}, "not checked", "--expert"),
         (
