@@ -1,5 +1,6 @@
 """A child process that answers requests, and can be interrupted at any time."""
 
+import ctypes
 import json
 import os
 import queue
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 POLL_S = 0.1  # how often a waiting parent looks at the log
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 END_S = 2.0  # patience with a child that was asked to end
 
 
@@ -30,8 +32,8 @@ class Child:
 
     An engine holds Python's lock while it works and may crash, so it does neither here. The
     session is new: a terminal's Ctrl-C reaches the parent only, and the parent ends the child
-    and whatever the child has started. A parent that is killed outright leaves a child that ends
-    with the run it is busy with.
+    and whatever the child has started. If the parent is killed outright, the child ends with it on
+    Linux, and elsewhere with the run it is busy with.
     """
 
     def __init__(self, engine: str, threads: int | None, python: str) -> None:
@@ -135,6 +137,15 @@ def _environment(threads: int | None) -> dict[str, str]:
     # ITK in all three engines reads this when it starts; OMP is for elastix's own loops
     count = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     return {**os.environ, **count}
+
+
+def end_with_parent() -> None:
+    """On Linux: have the kernel kill this process as soon as the thread that started it is gone.
+
+    A killed parent cannot close the pipe in a way that an engine at work would notice.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def describe_exit(code: int) -> str:

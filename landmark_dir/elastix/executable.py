@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from landmark_dir.elastix.child import describe_exit
+from landmark_dir.elastix.child import describe_exit, end_with_parent
 
 OPTIONS = {  # our name -> elastix's option
     "fixed": "-f",
@@ -46,6 +46,7 @@ def _run(program: str, folder: str, *options: str) -> None:
         cwd=Path(folder),
         stdin=subprocess.DEVNULL,  # ours carries the requests
         stdout=subprocess.DEVNULL,  # the log has it all
+        preexec_fn=end_with_parent,  # what the worker asked for is not handed on
     )
     if done.returncode:
         raise RuntimeError(f"{program} ended with {describe_exit(done.returncode)}")

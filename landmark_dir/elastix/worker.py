@@ -14,9 +14,12 @@ import sys
 from importlib import import_module
 from typing import Any, TextIO
 
+from landmark_dir.elastix.child import end_with_parent
+
 
 def main(engine_name: str) -> None:
     """Answer `{"call": name, "arguments": {...}}` lines from stdin, one line each."""
+    end_with_parent()
     answers = _own_stdout()
     engine = import_module(f"landmark_dir.elastix.{engine_name}")
     _send(answers, {"answer": engine.version()})
