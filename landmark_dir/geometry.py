@@ -29,7 +29,7 @@ def as_points(values: ArrayLike) -> Points:
     return points
 
 
-def _index_to_mm(image: sitk.Image) -> NDArray[np.float64]:
+def index_to_mm(image: sitk.Image) -> NDArray[np.float64]:
     """Return the 3 x 3 matrix from index steps to mm: direction cosines times spacing."""
     direction = np.asarray(image.GetDirection(), dtype=np.float64).reshape(3, 3)
     return np.asarray(direction * np.asarray(image.GetSpacing()))
@@ -48,13 +48,13 @@ def index_to_physical(image: sitk.Image, index_xyz: ArrayLike) -> Points:
     ndarray, shape (N, 3), float64
         LPS world coordinates, mm.
     """
-    return as_points(as_points(index_xyz) @ _index_to_mm(image).T + image.GetOrigin())
+    return as_points(as_points(index_xyz) @ index_to_mm(image).T + image.GetOrigin())
 
 
 def physical_to_index(image: sitk.Image, points: ArrayLike) -> Points:
     """Map physical points (N, 3), LPS mm, to continuous voxel indices (x, y, z)."""
     offset = as_points(points) - np.asarray(image.GetOrigin())
-    index_xyz: Points = np.linalg.solve(_index_to_mm(image), offset.T).T
+    index_xyz: Points = np.linalg.solve(index_to_mm(image), offset.T).T
     return index_xyz
 
 
