@@ -4,11 +4,9 @@ Everything that enters is refused here or usable everywhere: one 3D scalar `sitk
 finite, not constant, int16 where that loses nothing and float32 else.
 """
 
-import gzip
 import logging
-import math
 import os
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,25 @@ from numpy.typing import NDArray
 
 from landmark_dir.errors import BadVolume, LandmarkDirError
 from landmark_dir.geometry import corners, index_to_physical, inside, same_grid
+from landmark_dir.io import metaimage, nifti, nrrd
 from landmark_dir.io.dicom import last_line, read_series
+from landmark_dir.io.grid import checked_grid
+from landmark_dir.io.itk_warnings import heard_from_itk
+from landmark_dir.io.reading import Reading
 
 log = logging.getLogger(__name__)
 
 MIN_VOXELS = 4  # along each axis; elastix gives up on 3 (measured, elastix 5.3.1)
-NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # datatype in the header -> numpy
-NIFTI_HEADER = 348  # bytes; its first field, and so tells the byte order
-NIFTI_VOX_OFFSET = 108  # where the header says where the voxels begin
+READERS: tuple[tuple[Callable[[bytes], bool], Callable[[Path, bytes], Reading]], ...] = (
+    (nifti.is_header, nifti.read_nifti),
+    (metaimage.is_header, metaimage.read_metaimage),
+    (nrrd.is_header, nrrd.read_nrrd),
+)
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")  # one file each, so a rename is atomic
 
 
 def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
-    """Read a CT volume.
+    """Read a CT volume; what is doubtful about the file is logged.
 
     Parameters
     ----------
@@ -51,11 +55,35 @@ def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
         If the file cannot be read whole, several series are there to choose from, slices are
         missing, or `check_volume` refuses.
     """
+    return _logged(read_with_warnings(path, series), str(path))
+
+
+def read_with_warnings(path: str | Path, series: str | None = None) -> Reading:
+    """Read a CT volume as `read_volume` does, and return what is doubtful instead of logging it."""
+    image, warnings = read_image(path, series)
+    checked = checked_volume(image, str(path))
+    return Reading(checked.image, warnings + checked.warnings)
+
+
+def read_image(path: str | Path, series: str | None = None) -> Reading:
+    """Read a file or a DICOM folder, told by its content, before it is known what it has to be.
+
+    Raises
+    ------
+    BadVolume
+        If it is not whole, contradicts itself, or holds anything but one grey 3D image.
+    """
     path = Path(path)
+    if path.is_dir():
+        return _read_dicom(path, series)
     if series is not None and path.is_file():
         raise BadVolume(f"{path}: a series is chosen in a folder of DICOM files, this is a file")
-    image = read_series(path, series) if path.is_dir() else _read_file(path)
-    return check_volume(image, str(path))
+    if not path.is_file():
+        raise BadVolume(f"{path}: no such file")
+    try:
+        return _read_file(path)
+    except OSError as error:
+        raise BadVolume(f"{path}: cannot be read ({error.strerror}); check its rights") from error
 
 
 def read_labels(path: str | Path) -> sitk.Image:
@@ -66,12 +94,12 @@ def read_labels(path: str | Path) -> sitk.Image:
     BadVolume
         If the file cannot be read whole, or does not hold one 3D image of integers.
     """
-    return check_labels(_read_file(Path(path)), str(path))
+    return check_labels(_logged(read_image(path), str(path)), str(path))
 
 
 def check_labels(image: sitk.Image, name: str) -> sitk.Image:
     """Return `image` if it is a 3D label map, or refuse it; `name` is for the message."""
-    image = _as_3d(image, name)
+    image = _logged(_as_3d(image, name), name)
     values = _finite_values(image, name)
     if np.issubdtype(values.dtype, np.integer):
         return image
@@ -86,9 +114,14 @@ def check_volume(image: sitk.Image, name: str) -> sitk.Image:
     """Return `image` as a 3D int16 or float32 volume, or refuse it; `name` is for the message.
 
     int16 is taken where every voxel survives it, whatever the pixel type was. A fourth axis of
-    size 1 is dropped.
+    size 1 is dropped. Axes that a rounded header has turned from right angles are straightened.
     """
-    image = _as_3d(image, name)
+    return _logged(checked_volume(image, name), name)
+
+
+def checked_volume(image: sitk.Image, name: str) -> Reading:
+    """Check as `check_volume` does, and return what is doubtful instead of logging it."""
+    image, warnings = _as_3d(image, name)
     if min(image.GetSize()) < MIN_VOXELS:
         raise BadVolume(
             f"{name}: {_size(image)} voxels, expected at least {MIN_VOXELS} along each axis"
@@ -98,12 +131,14 @@ def check_volume(image: sitk.Image, name: str) -> sitk.Image:
     if values.min() == values.max():
         raise BadVolume(f"{name}: every voxel is {values.min():g}; there is nothing to register")
     wanted = sitk.sitkInt16 if _fits_int16(values) else sitk.sitkFloat32
-    return image if image.GetPixelID() == wanted else sitk.Cast(image, wanted)
+    if image.GetPixelID() != wanted:
+        image = sitk.Cast(image, wanted)
+    return Reading(image, warnings)
 
 
 def read_mask(path: str | Path, image: sitk.Image, name: str) -> sitk.Image:
     """Read a mask of `image` from a file; see `check_mask`."""
-    return check_mask(_read_file(Path(path)), image, f"{name} {path}")
+    return check_mask(_logged(read_image(path), str(path)), image, f"{name} {path}")
 
 
 def check_mask(mask: sitk.Image, image: sitk.Image, name: str) -> sitk.Image:
@@ -114,7 +149,7 @@ def check_mask(mask: sitk.Image, image: sitk.Image, name: str) -> sitk.Image:
     BadVolume
         If the mask is empty, or its voxels lie more than a tenth of a voxel beside the image's.
     """
-    mask = _as_3d(mask, name)
+    mask = _logged(_as_3d(mask, name), name)
     values = _finite_values(mask, name)
     if mask.GetSize() != image.GetSize():
         raise BadVolume(
@@ -150,7 +185,7 @@ def write_volume(image: sitk.Image, path: str | Path) -> None:
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         sitk.WriteImage(image, str(partial), useCompression=True)
-        _read_file(partial)  # ITK does not notice every full disk
+        _check_written(image, partial)  # ITK does not notice every full disk
         partial.replace(path)
     except (RuntimeError, OSError, BadVolume) as error:
         raise LandmarkDirError(
@@ -171,18 +206,25 @@ def _size(image: sitk.Image) -> str:
     return " x ".join(str(n) for n in image.GetSize())
 
 
-def _as_3d(image: sitk.Image, name: str) -> sitk.Image:
-    """Drop a fourth axis of size 1; refuse what is not a 3D scalar image with a sane header."""
+def _logged(reading: Reading, name: str) -> sitk.Image:
+    for warning in reading.warnings:
+        log.warning("%s: %s", name, warning)
+    return reading.image
+
+
+def _as_3d(image: sitk.Image, name: str) -> Reading:
+    """Drop a fourth axis of size 1; refuse what is not a 3D scalar image on a sane grid."""
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3:
         raise BadVolume(f"{name}: {_size(image)} voxels, expected one 3D volume")
     kind = image.GetPixelIDTypeAsString()
+    if image.GetNumberOfComponentsPerPixel() == 1 and "vector" in kind:
+        image = sitk.VectorIndexSelectionCast(image, 0)
+        kind = image.GetPixelIDTypeAsString()
     if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in kind or "label" in kind:
         raise BadVolume(f"{name}: voxels of type {kind}, expected one number a voxel")
-    if not np.isfinite(corners(image)).all():
-        raise BadVolume(f"{name}: the header's origin or spacing is not a number; repair it")
-    return image
+    return checked_grid(image, name)
 
 
 def _finite_values(image: sitk.Image, name: str) -> NDArray[Any]:
@@ -206,14 +248,37 @@ def _fits_int16(values: NDArray[Any]) -> bool:
     return bool(np.array_equal(values, values.astype(np.int16)))
 
 
-def _read_file(path: Path) -> sitk.Image:
-    if not path.is_file():
-        raise BadVolume(f"{path}: no such file")
+def _read_file(path: Path) -> Reading:
+    """Read a file by its content, whatever its suffix."""
+    content = path.read_bytes()
+    for fits, read in READERS:
+        if fits(content):
+            return read(path, content)
+    header = nifti.header_of(path)
+    if header is not None:  # these are the voxels of a pair
+        path, content = header, header.read_bytes()
+        if nifti.is_header(content):
+            return nifti.read_nifti(path, content)
+    if nifti.is_unmarked(content):
+        raise BadVolume(
+            f"{path}: a header without NIfTI's mark, as of Analyze 7.5, which does not say which "
+            "side is left; convert it to NIfTI"
+        )
+    return _read_dicom(path, None)
+
+
+def _read_dicom(path: Path, series: str | None) -> Reading:
+    """Read a DICOM series from a folder, or a single file."""
+    with heard_from_itk() as heard:
+        image = read_series(path, series) if path.is_dir() else _read_dicom_file(path)
+    return Reading(image, tuple(heard))
+
+
+def _read_dicom_file(path: Path) -> sitk.Image:
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-        _check_nifti_whole(path, reader)
         image = reader.Execute()
     except RuntimeError as error:
         raise BadVolume(
@@ -224,41 +289,9 @@ def _read_file(path: Path) -> sitk.Image:
     return image
 
 
-def _check_nifti_whole(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuse a NIfTI file that ends early: ITK reads zeros there and says nothing."""
-    if not reader.HasMetaDataKey("vox_offset"):  # not NIfTI; the other readers raise
-        return
-    sizes = [max(1, int(reader.GetMetaData(f"dim[{axis}]"))) for axis in range(1, 8)]
-    voxel_bytes = int(reader.GetMetaData("bitpix")) // 8
-    expected = math.prod(sizes) * voxel_bytes + int(float(reader.GetMetaData("vox_offset")))
-    if (found := _unpacked_bytes(path)) < expected:
-        raise BadVolume(
-            f"{path}: cut short or damaged, {found} of {expected} bytes can be read; copy it again"
-        )
-    if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
-        _check_nifti_finite(path, kind, math.prod(sizes))
-
-
-def _check_nifti_finite(path: Path, kind: str, count: int) -> None:
-    """Refuse NaN and inf in a NIfTI of floats: ITK reads zeros there and says nothing."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        content = file.read()
-    order = "<" if int.from_bytes(content[:4], "little") == NIFTI_HEADER else ">"
-    offset = int(np.frombuffer(content, f"{order}f4", 1, NIFTI_VOX_OFFSET)[0])
-    values = np.frombuffer(content, order + kind, count, offset)
-    _refuse_non_finite(values, str(path))
-
-
-def _unpacked_bytes(path: Path) -> int:
-    """Size of a file's content in bytes; up to the damage if a gzip stream is damaged."""
-    with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":  # gzip's magic number
-            return path.stat().st_size
-    total = 0
-    try:
-        with gzip.open(path) as file:
-            while block := file.read(1 << 20):
-                total += len(block)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        return max(0, total - 1)  # also when only the checksum at the end is wrong
-    return total
+def _check_written(image: sitk.Image, path: Path) -> None:
+    """Refuse a file that does not give back the voxels of `image`."""
+    written = sitk.ReadImage(str(path))
+    found, wanted = (sitk.GetArrayViewFromImage(one) for one in (written, image))
+    if not np.array_equal(found, wanted, equal_nan=wanted.dtype.kind == "f"):
+        raise BadVolume(f"{path}: not what was written")
