@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from landmark_dir.choices import Choice, choices
-from landmark_dir.io.volumes import read_volume
+from landmark_dir.io.volumes import read_with_warnings
 from landmark_dir.options import DEFAULTS, RegisterOptions
 
 PATH = click.Path(path_type=Path)
@@ -100,5 +100,5 @@ def split(given: dict[str, Any]) -> tuple[dict[str, Any], RegisterOptions]:
     for side in ("fixed", "moving"):
         series = given.pop(f"{side}_series", None)
         if series is not None:
-            given[side] = read_volume(given[side], series)
+            given[side] = read_with_warnings(given[side], series)
     return given, options

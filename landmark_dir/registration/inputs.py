@@ -12,13 +12,14 @@ import SimpleITK as sitk
 from landmark_dir.errors import BadArgument, BadPoints, BadVolume
 from landmark_dir.geometry import centre, distances_mm
 from landmark_dir.io.point_files import read_pairs
+from landmark_dir.io.reading import Reading
 from landmark_dir.io.run_folder import sha256
 from landmark_dir.io.volumes import (
     check_mask,
-    check_volume,
+    checked_volume,
     overlap_fraction,
-    read_mask,
-    read_volume,
+    read_image,
+    read_with_warnings,
 )
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs, check_inside
@@ -27,8 +28,9 @@ from landmark_dir.preprocessing.intensity import looks_like_ct
 
 log = logging.getLogger(__name__)
 
-Volume: TypeAlias = sitk.Image | str | Path
+Volume: TypeAlias = sitk.Image | Reading | str | Path
 Points: TypeAlias = PointPairs | tuple[str | Path, str | Path]  # pairs, or fixed and moving file
+IMAGE_OR_PATH = "a SimpleITK image or a path"
 MIN_OVERLAP = 0.05  # share of the fixed image; less gives elastix too few samples
 
 
@@ -78,17 +80,19 @@ def load_inputs(
     BadVolume, BadPoints
         If something is not as expected, or the images hardly overlap.
     """
-    images = {"fixed": as_volume(fixed, "fixed"), "moving": as_volume(moving, "moving")}
-    masks = {
-        "fixed": _mask(fixed_mask, images["fixed"], "fixed mask"),
-        "moving": _mask(moving_mask, images["moving"], "moving mask"),
-    }
-    if options.align == "world":
-        _check_overlap(images["fixed"], images["moving"])
-    doubts = {name: looks_like_ct(image) for name, image in images.items()}
-    warnings = tuple(f"{name}: {doubt}" for name, doubt in doubts.items() if doubt)
+    read = {"fixed": _read(fixed, "fixed"), "moving": _read(moving, "moving")}
+    images = {name: reading.image for name, reading in read.items()}
+    masks = {}
+    doubts = {name: [*reading.warnings] for name, reading in read.items()}
+    for name, mask in (("fixed", fixed_mask), ("moving", moving_mask)):
+        doubts[name] += filter(None, [looks_like_ct(images[name])])
+        masks[name], said = _read_mask(mask, images[name], f"{name} mask")
+        doubts[f"{name} mask"] = [*said]
+    warnings = tuple(f"{name}: {doubt}" for name, said in doubts.items() for doubt in said)
     for warning in warnings:
         log.warning(warning)
+    if options.align == "world":
+        _check_overlap(images["fixed"], images["moving"])
     given = _given_points(points, images["fixed"], images["moving"])
     files = (None, None) if isinstance(points, PointPairs) or points is None else points
     body = body_mask(images["fixed"])
@@ -127,10 +131,20 @@ def _check_overlap(fixed: sitk.Image, moving: sitk.Image) -> None:
 
 
 def as_volume(volume: Volume, name: str) -> sitk.Image:
-    """Read or check a volume; `name` is what messages call it."""
+    """Read or check a volume and log what is doubtful; `name` is what messages call it."""
+    image, warnings = _read(volume, name)
+    for warning in warnings:
+        log.warning("%s: %s", volume if isinstance(volume, str | Path) else name, warning)
+    return image
+
+
+def _read(volume: Volume, name: str) -> Reading:
+    if isinstance(volume, Reading):
+        image, warnings = checked_volume(volume.image, name)
+        return Reading(image, volume.warnings + warnings)
     if isinstance(volume, sitk.Image):
-        return check_volume(volume, name)
-    return read_volume(as_path(volume, name, "a SimpleITK image or a path"))
+        return checked_volume(volume, name)
+    return read_with_warnings(as_path(volume, name, IMAGE_OR_PATH))
 
 
 def as_path(given: object, name: str, expected: str = "a path") -> Path:
@@ -144,12 +158,17 @@ def as_path(given: object, name: str, expected: str = "a path") -> Path:
     raise BadArgument(f"{name}: expected {expected}, found {type(given).__name__}{hint}")
 
 
-def _mask(mask: Volume | None, image: sitk.Image, name: str) -> sitk.Image | None:
+def _read_mask(
+    mask: Volume | None, image: sitk.Image, name: str
+) -> tuple[sitk.Image | None, tuple[str, ...]]:
+    """The mask of `image`, or None if there is none, and what is doubtful about its file."""
     if mask is None:
-        return None
+        return None, ()
     if isinstance(mask, sitk.Image):
-        return check_mask(mask, image, name)
-    return read_mask(as_path(mask, name, "a SimpleITK image or a path"), image, name)
+        return check_mask(mask, image, name), ()
+    path = as_path(mask, name, IMAGE_OR_PATH)
+    reading = read_image(path)
+    return check_mask(reading.image, image, f"{name} {path}"), reading.warnings
 
 
 def _source(given: object) -> dict[str, Any]:
