@@ -157,12 +157,12 @@ def _vector(word: str, field: str, path: Path) -> NDArray[np.float64]:
 
 
 def _check_one_volume(header: Header, path: Path) -> None:
-    if len(header.spatial) != 3:
-        raise BadVolume(f"{path}: {sizes(header.size)} voxels, expected one 3D volume")
-    if any(n > 1 for axis, n in enumerate(header.size) if axis not in header.spatial):
-        raise BadVolume(
-            f"{path}: {sizes(header.size)} voxels, a vector or a series, expected one number a voxel"
-        )
+    found = f"{path}: {sizes(header.size)} voxels"
+    others = [axis for axis, n in enumerate(header.size) if axis not in header.spatial and n > 1]
+    if others and others[0] == 0:
+        raise BadVolume(f"{found}, the first axis a vector; expected one number a voxel")
+    if others or len(header.spatial) != 3:
+        raise BadVolume(f"{found}, expected one 3D volume")
 
 
 def _voxels(header: Header, content: bytes, path: Path) -> NDArray[Any]:
