@@ -263,7 +263,8 @@ def _qform(header: Header, pixdim: NDArray[np.float64], path: Path) -> NDArray[n
         raise BadVolume(
             f"{path}: its qform is no rotation (quaternion {b:g}, {c:g}, {d:g}); set it again"
         )
-    a = np.sqrt(max(0.0, 1 - length))
+    rounding = 3 * np.finfo("f4" if header.bytes == 348 else "f8").eps  # nibabel's
+    a = np.sqrt(1 - length) if 1 - length > rounding else 0.0  # the root makes much of rounding
     a, b, c, d = np.array([a, b, c, d]) / np.sqrt(a * a + length)
     rotation = np.array(
         [

@@ -74,8 +74,8 @@ def whole(content: bytes, packed: bool, expected: int, path: Path) -> bytes:
         content, sound = unpacked(content, expected)
     if len(content) > expected:
         raise BadVolume(
-            f"{path}: holds more data than the {expected} bytes that its header speaks of"
-            "; write it again with the program that made it"
+            f"{path}: damaged, or its header is: more data than the {expected} bytes that it "
+            "speaks of; copy it again, or write it again with the program that made it"
         )
     if len(content) < expected or not sound:
         reason = "" if sound or len(content) < expected else ", but the checksum is wrong"
