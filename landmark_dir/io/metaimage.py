@@ -18,6 +18,8 @@ from landmark_dir.io.stored import GZIP_MAGIC, in_mm, numbers, placed, sizes, te
 
 LINE = re.compile(rb"([^=\r\n]*)=([^\r\n]*)\r?\n")
 FIRST_LINE = re.compile(rb"\s*(ObjectType|NDims|Comment|ObjectSubType|BinaryData\w*)\s*=")
+LAST_LINE = re.compile(rb"^ElementDataFile\s*=", re.MULTILINE)
+HEADER_BYTES = 1 << 16  # no header is longer
 LAST_FIELD = "ElementDataFile"
 DTYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4",
@@ -35,12 +37,13 @@ KNOWN = {
     "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset", "DistanceUnits",
     LAST_FIELD,
 }  # fmt: skip
-UNIT_LENGTH_MM = 0.1  # how far cosines of another length than 1 may move the last voxel
+UNIT_LENGTH = 1e-3  # how far from 1 rounding may take the length of an axis
 
 
 def is_header(content: bytes) -> bool:
     """Tell whether a file begins as a MetaImage header does."""
-    return FIRST_LINE.match(content[:4096]) is not None
+    start = content[:HEADER_BYTES]
+    return bool(FIRST_LINE.match(start) or (LINE.match(start) and LAST_LINE.search(start)))
 
 
 def read_metaimage(path: Path, content: bytes) -> Reading:
@@ -226,7 +229,7 @@ def _cosines(fields: dict[str, str], size: list[int], path: Path) -> tuple[Any, 
     if matrix[3:, :3].any() or matrix[:3, 3:].any():
         raise BadVolume(f"{path}: its TransformMatrix mixes space and time; convert it to 3D")
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)
-    if lengths.min() == 0 or (np.abs(lengths - 1)).max() > 1e-3:
+    if lengths.min() == 0 or (np.abs(lengths - 1)).max() > UNIT_LENGTH:
         raise BadVolume(
             f"{path}: the axes of its TransformMatrix have lengths of {sizes(lengths)}, expected 1"
             "; readers disagree whether they change the spacing, so repair the header"

@@ -199,7 +199,7 @@ def _scaled(
         )
     if (slope, inter) == (1.0, 0.0):
         return values, ()
-    return values * slope + inter, ()
+    return values.astype(np.float64) * slope + inter, ()
 
 
 def _place(
@@ -240,8 +240,13 @@ def _in_mm(
 def _pixdim(header: Header, path: Path) -> tuple[NDArray[np.float64], list[str]]:
     """Voxel sizes as nibabel takes them, without a sign."""
     pixdim = header.fields["pixdim"][1:4]
+    if (pixdim < 0).any() and header.fields["sform_code"] > 0:
+        return np.abs(pixdim), [
+            f"its header has a negative spacing, {sizes(pixdim)}: not needed beside the sform; ITK "
+            "turns the axis around"
+        ]
     if header.fields["sform_code"] > 0:
-        return np.abs(pixdim), []
+        return pixdim, []
     if not np.isfinite(pixdim).all() or (pixdim == 0).any():
         raise BadVolume(f"{path}: spacing {sizes(pixdim)} in its header; repair it")
     if (pixdim > 0).all():

@@ -43,6 +43,7 @@ SPACES = {  # name -> signs that make it LPS
     "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),
     "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
 }  # fmt: skip
+SPATIAL_KINDS = ("domain", "space", "none", "???")
 VECTOR = re.compile(r"none|\([^()]*\)")
 
 
@@ -129,15 +130,15 @@ def _needed(fields: dict[str, str], key: str, path: Path) -> str:
 
 def _spatial(fields: dict[str, str], size: list[int], path: Path) -> list[int]:
     """Tell which axes lie in space: those with a direction, or all but single further ones."""
-    axes = list(range(len(size)))
+    kinds = fields.get("kinds", "").split()
+    kinds += ["???"] * (len(size) - len(kinds))
+    axes = [axis for axis in range(len(size)) if kinds[axis].lower() in SPATIAL_KINDS]
     if "space directions" in fields:
         vectors = _vectors(fields, len(size), path)
         return [axis for axis in axes if vectors[axis] is not None][:3]
-    if len(size) > 3:
-        kinds = fields.get("kinds", "").split()
-        named = [axis for axis in axes if kinds[axis : axis + 1] in (["domain"], ["space"])]
-        return (named or [axis for axis in axes if size[axis] > 1] or axes)[:3]
-    return axes
+    if len(axes) > 3:
+        axes = [axis for axis in axes if size[axis] > 1]
+    return axes[:3]
 
 
 def _vectors(fields: dict[str, str], count: int, path: Path) -> list[NDArray[np.float64] | None]:

@@ -166,9 +166,10 @@ def _read_mask(
         return None, ()
     if isinstance(mask, sitk.Image):
         return check_mask(mask, image, name), ()
-    path = as_path(mask, name, IMAGE_OR_PATH)
-    reading = read_image(path)
-    return check_mask(reading.image, image, f"{name} {path}"), reading.warnings
+    if not isinstance(mask, Reading):
+        path = as_path(mask, name, IMAGE_OR_PATH)
+        mask, name = read_image(path), f"{name} {path}"
+    return check_mask(mask.image, image, name), mask.warnings
 
 
 def _source(given: object) -> dict[str, Any]:

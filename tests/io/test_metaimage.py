@@ -242,6 +242,13 @@ def test_many_data_files_are_refused(last: str, tmp_path: Path) -> None:
         read_with_warnings(made(tmp_path / "ct.mhd", last=last))
 
 
+def test_the_order_of_the_fields_does_not_matter(tmp_path: Path) -> None:
+    lines = "".join(f"{key}={value}\n" for key, value in reversed(FIELDS.items()))
+    path = tmp_path / "ct.mha"
+    path.write_bytes(lines.encode() + b"ElementDataFile=LOCAL\n" + VALUES.tobytes())
+    assert_array_equal(sitk.GetArrayFromImage(read_with_warnings(path).image), VALUES)
+
+
 def test_name_does_not_matter(tmp_path: Path) -> None:
     for name in ("CT.MHA", "ct", "ct.nii", "ct.nrrd"):
         read = read_with_warnings(made(tmp_path / name)).image

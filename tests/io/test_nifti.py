@@ -164,6 +164,9 @@ WARNED: dict[str, tuple[tuple[int, int], Patches, str]] = {
     "pixdim, sform only": ((1, 0), {PIXDIM + 12: ("f", (5,))}, "4 mm, which are.*ITK.*5 mm"),
     "pixdim, both": ((1, 1), {PIXDIM + 12: ("f", (5,))}, "qform and sform are up to 4 mm"),
     "negative pixdim": ((0, 1), {PIXDIM + 4: ("f", (-1.5,))}, "negative spacing, -1.5 x 2 x 4"),
+    "negative pixdim, both": (
+        (1, 1), {PIXDIM + 4: ("f", (-1.5,))}, "negative spacing.*beside the sform; ITK turns",
+    ),
     "no code": ((0, 0), {}, "does not say where the patient lies.*nibabel.*ITK"),
     "slope 0, intercept": ((1, 1), {SLOPE: ("2f", (0, -5))}, "slope of 0 and.*-5.*ITK adds"),
     "slope nan, intercept": ((1, 1), {SLOPE: ("2f", (np.nan, -5))}, "not applied"),
@@ -281,6 +284,12 @@ def test_what_cannot_be_right_is_refused(case: str, tmp_path: Path) -> None:
     path = made(tmp_path / "ct.nii", "i2", 1 if case in REFUSED else 0, 1)
     with pytest.raises(BadVolume, match=f"ct.nii: .*{said}"):
         read_with_warnings(patched(path, patches))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8"])
+def test_a_fractional_slope_is_as_exact_as_nibabel(dtype: str, tmp_path: Path) -> None:
+    path = patched(made(tmp_path / "ct.nii", dtype), {SLOPE: ("2f", (0.1, -1000.3))})
+    assert not assert_as_nibabel(path).warnings
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

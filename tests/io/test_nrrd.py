@@ -206,6 +206,8 @@ REFUSED: dict[str, tuple[dict[str, str | None], str]] = {
                 "(1,0,0) (0,1,0) (0,0,1) none"}, "expected one 3D volume"),
     "plane": ({"dimension": "2", "sizes": "42 5", "space directions": "(1,0,0) (0,1,0)"},
               "42 x 5 voxels, expected one 3D volume"),
+    "planes in time": ({"kinds": "domain domain time"}, "7 x 6 x 5 voxels, expected one 3D volume"),
+    "colours": ({"kinds": "vector domain domain"}, "first axis a vector"),
     "block": ({"type": "block"}, "type block"),
     "no order": ({"endian": None}, "no 'endian'; add it"),
     "order": ({"endian": "middle"}, "endian is 'middle'"),
