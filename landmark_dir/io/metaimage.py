@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_dir.errors import BadVolume
+from landmark_dir.io.grid import SILENT_MM
 from landmark_dir.io.reading import Reading
 from landmark_dir.io.stored import GZIP_MAGIC, in_mm, numbers, placed, sizes, text_values, whole
 
@@ -198,9 +199,13 @@ def _place(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """Steps [3, 3] and origin [3], LPS mm, of the first three axes."""
     axes = len(size)
-    cosines, warnings = _cosines(fields, size, path)
-    spacing, said = _spacing(fields, axes, path)
-    warnings += said
+    spacing, warnings = _spacing(fields, axes, path)
+    cosines = np.eye(3)
+    if "TransformMatrix" in fields:
+        cosines, lengths = _cosines(fields, axes, path)
+        warnings += _stretched(lengths, spacing, size)
+    else:
+        warnings.append("its header has no TransformMatrix: axes taken along L, P, S, as ITK does")
     origin = np.zeros(axes)
     if "Offset" in fields:
         origin = numbers(fields["Offset"], axes, "Offset", path)
@@ -217,15 +222,14 @@ def _place(
     return steps, first, warnings + converted
 
 
-def _cosines(fields: dict[str, str], size: list[int], path: Path) -> tuple[Any, list[str]]:
-    """Directions of the first three axes as columns [3, 3], of length 1."""
-    axes = len(size)
-    if "TransformMatrix" not in fields:
-        return np.eye(3), ["its header has no TransformMatrix: axes taken along L, P, S, as ITK"]
+def _cosines(
+    fields: dict[str, str], axes: int, path: Path
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Directions of the first three axes as columns [3, 3], and their lengths, nearly 1."""
     rows = numbers(fields["TransformMatrix"], axes * axes, "TransformMatrix", path)
     matrix = rows.reshape(axes, axes).T  # the file has one axis after the other
     if axes < 3:
-        return np.eye(3), []  # `placed` refuses it
+        return np.eye(3), np.ones(3)  # `placed` refuses it
     if matrix[3:, :3].any() or matrix[:3, 3:].any():
         raise BadVolume(f"{path}: its TransformMatrix mixes space and time; convert it to 3D")
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)
@@ -234,7 +238,23 @@ def _cosines(fields: dict[str, str], size: list[int], path: Path) -> tuple[Any, 
             f"{path}: the axes of its TransformMatrix have lengths of {sizes(lengths)}, expected 1"
             "; readers disagree whether they change the spacing, so repair the header"
         )
-    return matrix[:3, :3] / lengths, []
+    return matrix[:3, :3], lengths
+
+
+def _stretched(
+    lengths: NDArray[np.float64], spacing: NDArray[np.float64], size: list[int]
+) -> list[str]:
+    """What to say if rounded directions, which ITK takes as they are, change the spacing."""
+    if len(size) < 3:  # `placed` refuses it
+        return []
+    off_mm = float((np.abs(lengths - 1) * np.abs(spacing[:3]) * size[:3]).max())
+    if off_mm <= SILENT_MM:
+        return []
+    return [
+        f"the axes of its TransformMatrix have lengths of {sizes(lengths)}, not 1: voxels of "
+        f"{sizes(lengths * spacing[:3])} mm, as ITK has them; others have {sizes(spacing[:3])} mm, "
+        f"which moves a corner by {off_mm:.2g} mm"
+    ]
 
 
 def _spacing(
@@ -247,7 +267,7 @@ def _spacing(
     warnings = []
     if key == "ElementSize":
         warnings.append(f"its header has no ElementSpacing: ElementSize {sizes(spacing)} is taken")
-    if spacing.min() < 0:
+    if (spacing < 0).any():
         warnings.append(
             f"its header has a negative spacing, {sizes(spacing)}: the axis is turned around, as "
             "ITK does; others leave the sign out"

@@ -141,6 +141,10 @@ def test_data_in_a_file_of_their_own(tmp_path: Path) -> None:
 
 WARNED: dict[str, tuple[dict[str, str | None], str]] = {
     "negative spacing": ({"ElementSpacing": "1.5 2 -4"}, "negative spacing, 1.5 x 2 x -4.*ITK"),
+    "rounded axes": (
+        {"TransformMatrix": "0.8 0.6 0 -0.6 0.8 0 0 0 0.9991", "ElementSpacing": "1.5 2 8"},
+        "lengths of 1 x 1 x 0.9991, not 1: .* 7.9928 mm, as ITK .* 8 mm, which moves .* 0.036 mm",
+    ),
     "no Offset": ({"Offset": None}, "no Offset: first voxel placed at 0, 0, 0"),
     "no matrix": ({"TransformMatrix": None}, "no TransformMatrix"),
     "only ElementSize": ({"ElementSpacing": None, "ElementSize": "1 2 3"}, "ElementSize 1 x 2 x 3"),
