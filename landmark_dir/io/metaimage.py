@@ -17,7 +17,7 @@ from landmark_dir.io.grid import SILENT_MM
 from landmark_dir.io.reading import Reading
 from landmark_dir.io.stored import GZIP_MAGIC, in_mm, numbers, placed, sizes, text_values, whole
 
-LINE = re.compile(rb"([^=\r\n]*)=([^\r\n]*)\r?\n")
+LINE = re.compile(rb"\s*([^=\r\n]*)=([^\r\n]*)(?:\r?\n|\Z)")
 FIRST_LINE = re.compile(rb"\s*(ObjectType|NDims|Comment|ObjectSubType|BinaryData\w*)\s*=")
 LAST_LINE = re.compile(rb"^ElementDataFile\s*=", re.MULTILINE)
 HEADER_BYTES = 1 << 16  # no header is longer

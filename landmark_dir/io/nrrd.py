@@ -43,6 +43,8 @@ SPACES = {  # name -> signs that make it LPS
     "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),
     "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
 }  # fmt: skip
+LAST_LINE = re.compile(rb"\ndata ?file: [^\n]+\Z", re.IGNORECASE)  # without its end
+LINE_BYTES = 4096  # no file name is longer
 SPATIAL_KINDS = ("domain", "space", "none", "???")
 VECTOR = re.compile(r"none|\([^()]*\)")
 
@@ -101,6 +103,8 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
     """The fields of the header, and where the data begin; the user's own `key:=value` left out."""
     fields: dict[str, str] = {}
     start = content.index(b"\n") + 1
+    if LAST_LINE.search(content[-LINE_BYTES:]):
+        content += b"\n"
     while (end := content.find(b"\n", start)) >= 0:
         line = content[start:end].rstrip(b"\r").decode("latin-1")
         start = end + 1

@@ -134,6 +134,9 @@ def test_data_in_a_file_of_their_own(tmp_path: Path) -> None:
     before = b"x" * 100 + VALUES.tobytes()
     for size in ("100", "-1"):
         assert_as_itk(made(tmp_path / "ct.mhd", {"HeaderSize": size}, before, "ct.raw"))
+    path = made(tmp_path / "ct.mhd", last="ct.raw")
+    path.write_bytes(path.read_bytes().replace(b"\nNDims", b"\n\nNDims").rstrip(b"\n"))
+    assert not assert_as_itk(path).warnings
     (tmp_path / "ct.raw").unlink()
     with pytest.raises(BadVolume, match="ct.mhd: its data file 'ct.raw' is not there; copy both"):
         read_with_warnings(tmp_path / "ct.mhd")

@@ -145,6 +145,8 @@ def test_own_keys_are_passed_over(tmp_path: Path) -> None:
 def test_data_in_a_file_of_their_own(tmp_path: Path) -> None:
     path = made(tmp_path / "ct.nhdr", {"data file": "ct.raw"})
     assert not assert_as_pynrrd(path).warnings
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert_array_equal(sitk.GetArrayFromImage(read_with_warnings(path).image), VALUES)
     (tmp_path / "ct.raw").unlink()
     with pytest.raises(BadVolume, match="ct.nhdr: its data file 'ct.raw' is not there"):
         read_with_warnings(path)
