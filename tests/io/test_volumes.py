@@ -54,6 +54,22 @@ def test_write_and_read_round_trip(suffix: str, oblique_ct: sitk.Image, tmp_path
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_field_with_unknown_vectors_is_written(suffix: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(5, 6, 7, 3))
+    values[1, 2, 3, 0] = np.nan
+    write_volume(sitk.GetImageFromArray(values, isVector=True), tmp_path / f"field{suffix}")
+    with pytest.raises(BadVolume, match="vector.*expected one number a voxel"):
+        read_volume(tmp_path / f"field{suffix}")
+
+
+def test_other_formats_are_refused(oblique_ct: sitk.Image, tmp_path: Path) -> None:
+    for suffix in (".vtk", ".hdf5", ".tif"):
+        sitk.WriteImage(oblique_ct, str(tmp_path / f"ct{suffix}"))
+        with pytest.raises(BadVolume, match="not a whole NIfTI, MHA, NRRD or DICOM image"):
+            read_volume(tmp_path / f"ct{suffix}")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("left", [0.02, 0.5, 0.98])
 def test_truncated_file_is_refused(
     suffix: str, left: float, oblique_ct: sitk.Image, tmp_path: Path
