@@ -90,10 +90,11 @@ def _jacobian_determinant(
 
 def correlation(one: sitk.Image, other: sitk.Image, mask: sitk.Image | None = None) -> float:
     """Normalised cross-correlation of two images on one grid, inside a mask; -1..1."""
-    a, b = (sitk.GetArrayViewFromImage(i).astype(np.float64) for i in (one, other))
+    views = [sitk.GetArrayViewFromImage(image) for image in (one, other)]
     if mask is not None:
         inside = sitk.GetArrayViewFromImage(mask) > 0
-        a, b = a[inside], b[inside]
+        views = [view[inside] for view in views]
+    a, b = (view.astype(np.float64) for view in views)
     if not a.size or a.std() == 0 or b.std() == 0:
         return float("nan")
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])

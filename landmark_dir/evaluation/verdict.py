@@ -13,7 +13,6 @@ from landmark_dir.evaluation.statistics import Difference, paired_difference
 from landmark_dir.geometry import Points, distances_mm
 from landmark_dir.points import PointPairs
 from landmark_dir.transforms.chain import Chain
-from landmark_dir.transforms.fields import resample
 
 WORDS = ("good", "doubtful", "failed", "not checked")
 ENOUGH = 50  # held-back pairs that make a judgement
@@ -156,7 +155,8 @@ def judged(run: Finished) -> Judgement:
     at_held_back = residual_mm(run.transform, run.held_back)
     after_affine = residual_mm(run.affine, run.held_back)
     outside = float(sitk.GetArrayViewFromImage(run.moving).min())
-    affine_image = resample(run.moving, run.affine, run.fixed, outside)
+    cubic, kind = sitk.sitkBSpline, sitk.sitkFloat32
+    affine_image = sitk.Resample(run.moving, run.fixed, run.affine.itk(), cubic, outside, kind)
     folds = folding(run.transform.map_points, run.fixed, run.body)
     agreement = run.agreed / run.matched if run.matched else float("nan")
     evidence = Evidence(
@@ -196,8 +196,7 @@ def _correlation(run: Finished, image: sitk.Image, outside: float) -> float:
 
     Beyond it stands its smallest value; a true voxel as dark as that is left out, too.
     """
-    has_data = sitk.Cast(image, sitk.sitkFloat64) > outside
-    return correlation(run.fixed, image, sitk.And(run.body, has_data))
+    return correlation(run.fixed, image, sitk.And(run.body, image > outside))
 
 
 def worst_cluster(fixed: Points, residual_mm: NDArray[np.float64]) -> Cluster:

@@ -4,6 +4,7 @@ Read from an elastix transform file, evaluated with numpy and SimpleITK. Fixed p
 points, LPS mm, as in elastix; agrees with transformix to a micrometre.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +36,12 @@ class Linear:
     matrix: Floats
     centre: Floats
     shift: Floats
+
+    def after(self, first: "Linear") -> "Linear":
+        """One map that does `first`, then this."""
+        constant = first.map_points(np.zeros((1, 3)))
+        shift = self.map_points(constant)[0]
+        return Linear(self.matrix @ first.matrix, np.zeros(3), shift)
 
     def map_points(self, points: Points) -> Points:
         """Points [N, 3], LPS mm, mapped."""
@@ -70,7 +77,18 @@ class Chain:
 
     def itk(self) -> sitk.CompositeTransform:
         """The same for SimpleITK, which applies the last of a list first, too."""
-        return sitk.CompositeTransform([step.itk() for step in self.steps])
+        return sitk.CompositeTransform([step.itk() for step in _merged(self.steps)])
+
+
+def _merged(steps: Sequence[Step]) -> list[Step]:
+    """The same steps with linear ones that follow each other made one: SimpleITK is quicker so."""
+    merged: list[Step] = []
+    for step in steps:
+        if merged and isinstance(step, Linear) and isinstance(merged[-1], Linear):
+            merged[-1] = merged[-1].after(step)
+        else:
+            merged.append(step)
+    return merged
 
 
 def read_transform(transform: Path) -> Chain:
