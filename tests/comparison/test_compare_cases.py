@@ -259,7 +259,7 @@ def test_real_cases_with_all_that_judges(tmp_path: Path) -> None:
     (folder / "cases.csv").write_text(f"{header}\n{','.join(cells)}\n")
     out = tmp_path / "out"
     command = ["compare", "--cases", str(folder / "cases.csv"), "-o", str(out), "--threads", "1"]
-    result = CliRunner().invoke(main.main, [*command, "--backend", "executable"])
+    result = CliRunner().invoke(main.main, command)
     assert result.exit_code == 0, result.output
     (one,) = json.loads((out / run_folder.COMPARISON_JSON).read_text())["cases"]
     tre = {state: of["tre_mm"]["mean"] for state, of in one["states"].items()}
