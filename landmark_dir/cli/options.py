@@ -79,11 +79,13 @@ def pair_options(command: Command) -> Command:
             ),
             click.option(
                 "--fixed-series",
-                help="ID of the series to read where FIXED is a folder with several.",
+                help="ID of the DICOM series to read where FIXED holds several; ID#2: its second"
+                " acquisition.",
             ),
             click.option(
                 "--moving-series",
-                help="ID of the series to read where MOVING is a folder with several.",
+                help="ID of the DICOM series to read where MOVING holds several; ID#2: its second"
+                " acquisition.",
             ),
             click.option("--overwrite", is_flag=True, help="Replace an earlier run folder."),
             click.option("-q", "--quiet", is_flag=True, help="Show no progress."),

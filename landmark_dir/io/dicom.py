@@ -1,44 +1,65 @@
-"""Read one series out of a folder of DICOM files."""
+"""Choose one DICOM series in a file, a folder or below it, and read it as a volume."""
 
-import logging
-import math
-from collections.abc import Iterable
+import hashlib
+import os
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from landmark_dir.errors import BadVolume
+from landmark_dir.io.dicom_files import is_dicom
+from landmark_dir.io.dicom_planes import Plane, read_planes
+from landmark_dir.io.dicom_series import (
+    Series,
+    below,
+    files_in,
+    find_series,
+    is_directory,
+    look,
+    series_of,
+)
+from landmark_dir.io.dicom_stack import Group, Stack, split, stack
+from landmark_dir.io.dicom_voxels import read_voxels
+from landmark_dir.io.reading import Reading
 
-log = logging.getLogger(__name__)
-
-UNEVEN = 0.01  # share of the slice distance; more is worth a warning
-MISSING = 1.5  # times the median slice distance; half of a slice is missing
-TILT = 0.02  # mm sideways per mm along the stack; 1 degree of gantry tilt
-
-
-class Series(NamedTuple):
-    """A DICOM series as found on disk."""
-
-    id: str
-    description: str
-    modality: str
-    patient_id: str  # tells who it is: nothing that is written may hold it
-    files: list[str]
+__all__ = [
+    "Series",
+    "choose_series",
+    "days_between",
+    "describe_series",
+    "find_series",
+    "is_dicom",
+    "last_line",
+    "load_series",
+    "read_series",
+]
 
 
-def read_series(folder: Path, wanted: str | None) -> sitk.Image:
-    """Read the only series of a folder, or the one that `wanted`, a part of its id, names.
+def read_series(path: Path, wanted: str | None) -> Reading:
+    """Read the only series in a folder or below it, in a DICOM file, or what a DICOMDIR lists.
+
+    Parameters
+    ----------
+    path : path
+        A folder or a file.
+    wanted : str, optional
+        Which series, if there are several: its id, or a beginning or end of it that is unique;
+        with `#2` behind it the second acquisition in it.
 
     Raises
     ------
     BadVolume
-        If there is none, several and none is named, a slice is missing, or it cannot be read.
+        If there is none, several and none is named, or it cannot be read as one even stack.
     """
-    places = [folder, *sorted(sub for sub in folder.iterdir() if sub.is_dir())]
-    return load_series(_choose_series(find_series(places), wanted, folder), str(folder))
+    series, group = _choose(path, wanted)
+    return _load(series, str(path), group)
+
+
+def choose_series(path: Path, wanted: str | None) -> Series:
+    """Return the series that `read_series` would read; raises `BadVolume` like it."""
+    return _choose(path, wanted)[0]
 
 
 def load_series(series: Series, name: str) -> sitk.Image:
@@ -47,41 +68,66 @@ def load_series(series: Series, name: str) -> sitk.Image:
     Raises
     ------
     BadVolume
-        If a slice is missing, or the series cannot be read.
+        If it cannot be read as one even stack.
     """
+    return _load(series, name, None).image
+
+
+def describe_series(series: Series) -> dict[str, str | int]:
+    """What may be kept of a series: nothing of it names a person, its ids are hashed."""
+    return {
+        "series": _hashed(series.id),
+        "study": _hashed(series.study_id),
+        "description": series.description,
+        "modality": series.modality,
+        "slices": series.slices,
+    }
+
+
+def days_between(fixed: Series, moving: Series) -> int | None:
+    """Days from the study of `fixed` to that of `moving`; None if one does not say its date."""
     try:
-        files = _sorted_slices(series.files, name)
-        return sitk.ReadImage(files)
-    except RuntimeError as error:
-        raise BadVolume(
-            f"{name}: series {series.id} cannot be read ({last_line(error)})"
-        ) from error
+        dates = [date.fromisoformat(one.study_date) for one in (fixed, moving)]
+    except ValueError:
+        return None
+    return (dates[1] - dates[0]).days
 
 
-def find_series(folders: Iterable[Path]) -> list[Series]:
-    """All DICOM series in these folders, not in those below; one may lie in several folders."""
-    files: dict[str, list[str]] = {}
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.GlobalWarningDisplayOff()  # we say ourselves that there is none
-    for place in folders:
-        for series_id in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place)):
-            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), series_id)
-            files.setdefault(series_id, []).extend(names)
-    sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-    return [_series(key, names) for key, names in files.items()]
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
-def _series(series_id: str, files: list[str]) -> Series:
-    header = _header(files[0])
-    description, modality, patient_id = (
-        _tag(header, key) for key in ("0008|103e", "0008|0060", "0010|0020")
-    )
-    return Series(series_id, description, modality, patient_id, files)
-
-
-def _choose_series(found: list[Series], wanted: str | None, folder: Path) -> Series:
+def _choose(path: Path, wanted: str | None) -> tuple[Series, int | None]:
+    """Return the series, and which acquisition of it is wanted, from 1."""
+    wanted_id, group = _wanted(wanted)
+    if path.is_dir() or is_directory(path):
+        root = path if path.is_dir() else path.parent
+        folders = [look(files_in(place)) for place in below(root)]
+        where = "in this folder or below"
+    else:
+        folders = [look([path])]
+        where = "in this file"
+    found = series_of(folders)
     if not found:
-        raise BadVolume(f"{folder}: no DICOM series in this folder or one level down")
+        damaged = [text for folder in folders for text in folder.damaged]
+        raise BadVolume(damaged[0] if damaged else f"{path}: no DICOM series {where}")
+    return _fitting(found, wanted_id, path), group
+
+
+def _wanted(wanted: str | None) -> tuple[str | None, int | None]:
+    if wanted is None:
+        return None, None
+    series_id, mark, group = wanted.partition("#")
+    if not mark:
+        return wanted, None
+    if not (group.isascii() and group.isdigit() and int(group)):
+        raise BadVolume(
+            f"series {wanted!r}: expected a number from 1 after #, such as {series_id}#2"
+        )
+    return series_id or None, int(group)
+
+
+def _fitting(found: list[Series], wanted: str | None, path: Path) -> Series:
     if wanted is None:
         fits = found
     else:  # one id may be the beginning of another, so the whole id comes first
@@ -92,69 +138,58 @@ def _choose_series(found: list[Series], wanted: str | None, folder: Path) -> Ser
         return fits[0]
     why = "" if wanted is None else f", {len(fits)} of them fit {wanted!r}"
     listing = "".join(
-        f"\n  {one.id}  {one.description or '(no description)'}, {len(one.files)} slices"
+        f"\n  {one.id}  {one.description or '(no description)'}, {one.slices} slices"
         for one in found
     )
     raise BadVolume(
-        f"{folder}: {len(found)} DICOM series{why}; choose one by its ID with --fixed-series or "
+        f"{path}: {len(found)} DICOM series{why}; choose one by its ID with --fixed-series or "
         f"--moving-series:{listing}"
     )
 
 
-def _header(file: str) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(file)
-    reader.ReadImageInformation()
-    return reader
+def _load(series: Series, name: str, group: int | None) -> Reading:
+    if series.damaged:
+        raise BadVolume(series.damaged[0])
+    planes = [plane for file in _each_once(series.files) for plane in read_planes(Path(file))]
+    chosen = _chosen(split(planes), series.id, name, group)
+    made = stack(chosen, name)
+    remarks = dict.fromkeys(remark for plane in made.planes for remark in plane.remarks)
+    return Reading(_image(made), (*remarks, *made.warnings, *_left_out(series)))
 
 
-def _tag(header: sitk.ImageFileReader, key: str) -> str:
-    return header.GetMetaData(key).strip() if header.HasMetaDataKey(key) else ""
+def _each_once(files: list[str]) -> list[str]:
+    """Leave out links to a file that is there already."""
+    return list({os.path.realpath(file): file for file in files}.values())
 
 
-def _numbers(header: sitk.ImageFileReader, key: str, count: int) -> list[float]:
-    try:
-        numbers = [float(word) for word in _tag(header, key).split("\\")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise BadVolume(f"{header.GetFileName()}: DICOM tag {key} does not hold {count} numbers")
-    return numbers
+def _left_out(series: Series) -> Iterator[str]:
+    if series.others:
+        names = ", ".join(series.others[:3]) + (", ..." if len(series.others) > 3 else "")
+        yield f"beside the DICOM slices lie files that are not DICOM, left out: {names}"
 
 
-def _sorted_slices(files: list[str], name: str) -> list[str]:
-    """Sort the files of a series along the stack; refuse gaps and tilt, warn of uneven slices."""
-    if len(files) == 1:  # multi-frame, or too thin, which `check_volume` says
-        return files
-    headers = [_header(file) for file in files]
-    rows = np.array([_numbers(header, "0020|0037", 6) for header in headers])  # orientation
-    if np.ptp(rows, axis=0).max() > TILT:
-        raise BadVolume(f"{name}: slices of different orientation in one series (a scout?)")
-    normal = np.cross(rows[0, :3], rows[0, 3:])
-    positions = np.array([_numbers(header, "0020|0032", 3) for header in headers])
-    order = np.argsort(positions @ normal)
-    _check_stack(positions[order], normal, name)
-    return [files[k] for k in order]
+def _chosen(groups: list[Group], series_id: str, name: str, wanted: int | None) -> list[Plane]:
+    if len(groups) == 1 and wanted in (None, 1):
+        return groups[0].planes
+    if wanted is not None and wanted <= len(groups):
+        return groups[wanted - 1].planes
+    why = "" if wanted is None else f", none of them #{wanted}"
+    listing = "".join(
+        f"\n  {series_id}#{k}  {len(group.planes)} slices{', ' if group.about else ''}{group.about}"
+        for k, group in enumerate(groups, 1)
+    )
+    raise BadVolume(
+        f"{name}: {len(groups)} acquisitions or views in one DICOM series{why}; choose one with"
+        f" --fixed-series or --moving-series:{listing}"
+    )
 
 
-def _check_stack(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str) -> None:
-    """Check the slice positions [N, 3], sorted along `normal`."""
-    steps = np.diff(positions, axis=0)
-    gaps = steps @ normal
-    usual = float(np.median(gaps))
-    found = f"slices {gaps.min():.4g} to {gaps.max():.4g} mm apart, usually {usual:.4g}"
-    if gaps.max() >= MISSING * usual or gaps.min() <= usual / MISSING:
-        raise BadVolume(
-            f"{name}: {found}: slices are missing, or several acquisitions are mixed"
-            "; export the series again or resample it to even slices"
-        )
-    sideways = np.linalg.norm(steps.sum(axis=0) - gaps.sum() * normal) / gaps.sum()
-    if sideways > TILT:
-        degrees = math.degrees(math.atan(sideways))
-        raise BadVolume(f"{name}: gantry tilt of {degrees:.1f} degrees; resample it to a box first")
-    if np.ptp(gaps) > UNEVEN * usual:
-        log.warning("%s: %s; read as if evenly spaced", name, found)
+def _image(made: Stack) -> sitk.Image:
+    image = sitk.GetImageFromArray(read_voxels(made.planes))
+    image.SetOrigin(made.origin.tolist())
+    image.SetSpacing(made.spacing_mm)
+    image.SetDirection(made.direction.ravel().tolist())
+    return image
 
 
 def last_line(error: Exception) -> str:

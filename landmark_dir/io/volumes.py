@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from landmark_dir.errors import BadVolume, LandmarkDirError
 from landmark_dir.geometry import corners, index_to_physical, inside, same_grid
 from landmark_dir.io import metaimage, nifti, nrrd
-from landmark_dir.io.dicom import last_line, read_series
+from landmark_dir.io.dicom import is_dicom, read_series
 from landmark_dir.io.grid import checked_grid
 from landmark_dir.io.itk_warnings import heard_from_itk
 from landmark_dir.io.reading import Reading
@@ -39,10 +39,11 @@ def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
     Parameters
     ----------
     path : path
-        A NIfTI, MHA/MHD or NRRD file, or a folder that holds a DICOM series (itself or one
-        level down).
+        A NIfTI, MHA/MHD or NRRD file, a DICOM file of many frames, or a folder that holds a DICOM
+        series (itself or below).
     series : str, optional
-        Which DICOM series: its id, or a beginning or end of it that is unique.
+        Which DICOM series: its id, or a beginning or end of it that is unique; with `#2` behind
+        it the second acquisition in it.
 
     Returns
     -------
@@ -74,13 +75,13 @@ def read_image(path: str | Path, series: str | None = None) -> Reading:
         If it is not whole, contradicts itself, or holds anything but one grey 3D image.
     """
     path = Path(path)
-    if path.is_dir():
-        return _read_dicom(path, series)
-    if series is not None and path.is_file():
+    if series is not None and path.is_file() and not is_dicom(path):
         raise BadVolume(f"{path}: a series is chosen in a folder of DICOM files, this is a file")
-    if not path.is_file():
+    if not path.exists():
         raise BadVolume(f"{path}: no such file")
     try:
+        if path.is_dir() or is_dicom(path):
+            return _read_dicom(path, series)
         return _read_file(path)
     except OSError as error:
         raise BadVolume(f"{path}: cannot be read ({error.strerror}); check its rights") from error
@@ -264,29 +265,14 @@ def _read_file(path: Path) -> Reading:
             f"{path}: a header without NIfTI's mark, as of Analyze 7.5, which does not say which "
             "side is left; convert it to NIfTI"
         )
-    return _read_dicom(path, None)
+    raise BadVolume(f"{path}: not a whole NIfTI, MHA, NRRD or DICOM image")
 
 
 def _read_dicom(path: Path, series: str | None) -> Reading:
-    """Read a DICOM series from a folder, or a single file."""
+    """Read a DICOM series from a folder, or a DICOM file, with what ITK says of it."""
     with heard_from_itk() as heard:
-        image = read_series(path, series) if path.is_dir() else _read_dicom_file(path)
-    return Reading(image, tuple(heard))
-
-
-def _read_dicom_file(path: Path) -> sitk.Image:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise BadVolume(
-            f"{path}: not a whole NIfTI, MHA, NRRD or DICOM image ({last_line(error)})"
-        ) from error
-    for key in image.GetMetaDataKeys():  # a patient's name must not travel into results
-        image.EraseMetaData(key)
-    return image
+        reading = read_series(path, series)
+    return Reading(reading.image, (*reading.warnings, *heard))
 
 
 def _check_written(image: sitk.Image, path: Path) -> None:

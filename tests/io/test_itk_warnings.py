@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from landmark_dir.io.itk_warnings import heard_from_itk
+from landmark_dir.io.reading import Reading
 from landmark_dir.io.volumes import read_volume, read_with_warnings
 
 
@@ -43,7 +44,9 @@ def test_warnings_of_itk_come_with_an_image_that_it_reads(
     oblique_ct: sitk.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = warned_of_by_itk(oblique_ct, tmp_path / "ct.nii")
-    monkeypatch.setattr("landmark_dir.io.volumes.read_series", lambda *_: sitk.ReadImage(str(path)))
+    monkeypatch.setattr(
+        "landmark_dir.io.volumes.read_series", lambda *_: Reading(sitk.ReadImage(str(path)))
+    )
     warnings = read_with_warnings(tmp_path).warnings
     assert warnings == (f"ITK says: {path} has unexpected scales in sform",)
     assert read_volume(path).GetSpacing()[2] == pytest.approx(4.0)

@@ -1,7 +1,6 @@
 """Reading, refusing, writing; the body mask on a made patient."""
 
 import gzip
-import logging
 import resource
 import struct
 from collections.abc import Callable
@@ -27,7 +26,6 @@ from landmark_dir.preprocessing.body_mask import body_mask
 from landmark_dir.preprocessing.intensity import looks_like_ct
 
 HEADER_MM = 1e-3  # NIfTI keeps the geometry as float32
-SERIES = ("1.2.826.0.1.3680043.2.1125.1.11", "1.2.826.0.1.3680043.2.1125.1.22")
 
 
 def voxels(image: sitk.Image) -> np.ndarray:
@@ -175,112 +173,6 @@ def test_rgb_file_is_refused(oblique_ct: sitk.Image, tmp_path: Path) -> None:
     sitk.WriteImage(sitk.Compose(grey, grey, grey), str(tmp_path / "rgb.nii"))
     with pytest.raises(BadVolume, match="rgb.nii: voxels of type vector"):
         read_volume(tmp_path / "rgb.nii")
-
-
-def write_dicom(image: sitk.Image, folder: Path, series: str, skip: tuple[int, ...] = ()) -> None:
-    """Write a CT series, one file a slice, stored as HU + 1024."""
-    folder.mkdir(exist_ok=True)
-    direction = np.reshape(image.GetDirection(), (3, 3))
-    tags = {
-        "0008|0060": "CT",
-        "0008|103e": f"series {series[-2:]}",
-        "0010|0010": "Doe^Jane",
-        "0020|000e": series,
-        "0020|0037": "\\".join(f"{value:.9f}" for value in direction[:, :2].T.ravel()),
-        "0028|1052": "-1024",
-        "0028|1053": "1",
-    }
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for k in set(range(image.GetDepth())) - set(skip):
-        one = image[:, :, k]  # the writer takes the intercept off the HU itself
-        position = image.TransformIndexToPhysicalPoint((0, 0, k))
-        own = {
-            "0008|0018": f"{series}.{k + 1}",
-            "0020|0013": str(k + 1),
-            "0020|0032": "\\".join(f"{value:.6f}" for value in position),
-        }
-        for key, value in (tags | own).items():
-            one.SetMetaData(key, value)
-        writer.SetFileName(str(folder / f"{series[-2:]}_{99 - k}.dcm"))  # names sort backwards
-        writer.Execute(one)
-
-
-def test_dicom_folder_is_read_in_order_and_in_hu(oblique_ct: sitk.Image, tmp_path: Path) -> None:
-    write_dicom(oblique_ct, tmp_path / "scan", SERIES[0])
-    for folder in (tmp_path / "scan", tmp_path):  # itself, or one level down
-        read = read_volume(folder)
-        assert_array_equal(voxels(read), voxels(oblique_ct))
-        assert read.GetPixelID() == sitk.sitkInt16
-        assert same_grid(read, oblique_ct, HEADER_MM)
-
-
-def test_dicom_patient_name_stays_behind(oblique_ct: sitk.Image, tmp_path: Path) -> None:
-    write_dicom(oblique_ct, tmp_path, SERIES[0])
-    write_volume(read_volume(tmp_path), tmp_path / "ct.nrrd")
-    assert b"Doe" not in (tmp_path / "ct.nrrd").read_bytes()
-    assert not read_volume(tmp_path / "ct.nrrd").GetMetaDataKeys()
-
-
-def test_one_of_several_dicom_series_is_asked_for(oblique_ct: sitk.Image, tmp_path: Path) -> None:
-    write_dicom(oblique_ct, tmp_path, SERIES[0])
-    write_dicom(oblique_ct[:, :, :7], tmp_path, SERIES[1])
-    with pytest.raises(BadVolume) as refused:
-        read_volume(tmp_path)
-    said = str(refused.value)
-    assert "2 DICOM series; choose one by its ID with --fixed-series" in said
-    assert f"{SERIES[0]}  series 11, 12 slices" in said
-    assert f"{SERIES[1]}  series 22, 7 slices" in said
-    assert read_volume(tmp_path, SERIES[1]).GetSize() == (24, 20, 7)
-    assert read_volume(tmp_path, "1.11").GetSize() == (24, 20, 12)
-    for vague in ("1.2.826", "9.9"):
-        with pytest.raises(BadVolume, match=r"[02] of them fit '"):
-            read_volume(tmp_path, vague)
-
-
-def test_dicom_without_a_slice_is_refused(oblique_ct: sitk.Image, tmp_path: Path) -> None:
-    write_dicom(oblique_ct, tmp_path, SERIES[0], skip=(5,))
-    with pytest.raises(BadVolume, match="4 to 8 mm apart, usually 4: slices are missing"):
-        read_volume(tmp_path)
-
-
-def test_two_dicom_acquisitions_in_one_series_are_refused(
-    oblique_ct: sitk.Image, tmp_path: Path
-) -> None:
-    write_dicom(oblique_ct, tmp_path / "a", SERIES[0])
-    write_dicom(oblique_ct, tmp_path / "b", SERIES[0])
-    with pytest.raises(BadVolume, match="several acquisitions are mixed"):
-        read_volume(tmp_path)
-
-
-def test_uneven_dicom_slices_are_warned_of(
-    oblique_ct: sitk.Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_dicom(oblique_ct, tmp_path, SERIES[0], skip=(6, 7, 8, 9, 10, 11))
-    shifted = sitk.Image(oblique_ct)
-    normal = np.reshape(oblique_ct.GetDirection(), (3, 3))[:, 2]
-    shifted.SetOrigin((np.array(oblique_ct.GetOrigin()) + 0.4 * normal).tolist())
-    write_dicom(shifted, tmp_path, SERIES[0], skip=(0, 1, 2, 3, 4, 5))
-    with caplog.at_level(logging.WARNING, "landmark_dir.io.volumes"):
-        assert read_volume(tmp_path).GetSize() == (24, 20, 12)
-    assert "slices 4 to 4.4 mm apart, usually 4; read as if evenly spaced" in caplog.text
-
-
-def test_gantry_tilt_is_refused(oblique_ct: sitk.Image, tmp_path: Path) -> None:
-    tilted = sitk.Image(oblique_ct)
-    columns = np.reshape(oblique_ct.GetDirection(), (3, 3)).copy()
-    for k in range(oblique_ct.GetDepth()):  # each slice slides along y by tan(10 degrees)
-        moved = np.array(oblique_ct.GetOrigin()) + 4.0 * k * np.tan(np.radians(10)) * columns[:, 1]
-        tilted.SetOrigin(moved.tolist())
-        others = tuple(set(range(oblique_ct.GetDepth())) - {k})
-        write_dicom(tilted, tmp_path, SERIES[0], skip=others)
-    with pytest.raises(BadVolume, match="gantry tilt of 10.0 degrees"):
-        read_volume(tmp_path)
-
-
-def test_folder_without_dicom_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadVolume, match="no DICOM series"):
-        read_volume(tmp_path)
 
 
 def test_mask_becomes_0_and_1_on_the_image_grid(oblique_ct: sitk.Image, tmp_path: Path) -> None:
