@@ -180,7 +180,13 @@ def _source(given: object) -> dict[str, Any]:
 
 
 def _grid(image: sitk.Image) -> dict[str, Any]:
-    return {"size_xyz": image.GetSize(), "spacing_mm": image.GetSpacing()}
+    """To the last bit: a file keeps single precision only."""
+    return {
+        "size_xyz": image.GetSize(),
+        "spacing_mm": image.GetSpacing(),
+        "origin_mm": image.GetOrigin(),
+        "direction": image.GetDirection(),
+    }
 
 
 def _given_points(

@@ -122,6 +122,15 @@ def _fixed_image(content: dict[str, Any]) -> sitk.Image | None:
     return None
 
 
+def _warped(folder: Path, fixed: dict[str, Any]) -> sitk.Image:
+    """The warped image on the grid of the fixed one, whose file rounds it to single precision."""
+    image = sitk.ReadImage(str(folder / run_folder.WARPED))
+    image.SetSpacing(fixed["spacing_mm"])
+    image.SetOrigin(fixed["origin_mm"])
+    image.SetDirection(fixed["direction"])
+    return image
+
+
 def open_run(run: str | Path) -> Result:
     """Open the folder of a finished registration.
 
@@ -139,7 +148,7 @@ def open_run(run: str | Path) -> Result:
         return Result(
             folder,
             read_transform(transform),
-            sitk.ReadImage(str(folder / run_folder.WARPED)),
+            _warped(folder, content["inputs"]["fixed"]),
             read_csv(table) if table.is_file() else PointPairs.empty(),
             content["metrics"],
             content["warnings"],
