@@ -37,14 +37,15 @@ lint: setup
 test: test-unit lint test-engine
 
 test-unit: setup
-	$(BIN)/python -m pytest -x -m "$(QUICK)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -n 2 -m "$(QUICK)"
 
 test-engine: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -x -m "$(REAL)" --durations=10
 
 # what `.ci/run` repeats on a PATH without elastix and Chromium: no other engine than ITKElastix
 test-bare: setup
-	$(BIN)/python -m pytest -x -m "engine and not data and not slow and not gpu"
+	$(BIN)/python -m pytest -x -m "engine and not data and not slow and not gpu" \
+	  --ignore tests/test_examples.py --ignore tests/test_install.py
 
 test-slow: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -m "slow and not gpu"

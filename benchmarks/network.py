@@ -79,7 +79,7 @@ def whole_pair(threads: int) -> list[list[object]]:
         ):
             out = folder / "-".join(words.split())
             command, *rest = words.split()
-            call = [sys.executable, "-m", "landmark_dir.cli.main", command, *map(str, files), *rest]
+            call = [sys.executable, "-m", "landmark_dir", command, *map(str, files), *rest]
             call += ["-o", str(out), "--threads", str(threads), "-q"]
             started = time.perf_counter()
             peak = run_and_watch(call)
