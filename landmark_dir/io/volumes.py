@@ -137,11 +137,6 @@ def checked_volume(image: sitk.Image, name: str) -> Reading:
     return Reading(image, warnings)
 
 
-def read_mask(path: str | Path, image: sitk.Image, name: str) -> sitk.Image:
-    """Read a mask of `image` from a file; see `check_mask`."""
-    return check_mask(_logged(read_image(path), str(path)), image, f"{name} {path}")
-
-
 def check_mask(mask: sitk.Image, image: sitk.Image, name: str) -> sitk.Image:
     """Return `mask` as uint8 0 / 1 on the grid of `image`; non-zero voxels are 1.
 

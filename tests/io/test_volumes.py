@@ -18,7 +18,7 @@ from landmark_dir.io.volumes import (
     check_mask,
     check_volume,
     overlap_fraction,
-    read_mask,
+    read_image,
     read_volume,
     write_volume,
 )
@@ -179,7 +179,8 @@ def test_mask_becomes_0_and_1_on_the_image_grid(oblique_ct: sitk.Image, tmp_path
     labels = sitk.Cast(oblique_ct > 0, sitk.sitkFloat32) * 7
     labels.SetOrigin([value + 0.01 for value in oblique_ct.GetOrigin()])  # a rounded header
     write_volume(labels, tmp_path / "mask.nii.gz")
-    mask = read_mask(tmp_path / "mask.nii.gz", oblique_ct, "fixed mask")
+    read = read_image(tmp_path / "mask.nii.gz").image
+    mask = check_mask(read, oblique_ct, "fixed mask")
     assert mask.GetPixelID() == sitk.sitkUInt8
     assert_array_equal(voxels(mask), voxels(oblique_ct) > 0)
     assert same_grid(mask, oblique_ct, 0.0)
