@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from landmark_dir.errors import BadVolume
 from landmark_dir.io.grid import SILENT_MM
 from landmark_dir.io.reading import Reading
-from landmark_dir.io.stored import GZIP_MAGIC, in_mm, numbers, placed, sizes, text_values, whole
+from landmark_dir.io.stored import (
+    GZIP_MAGIC,
+    data_beside,
+    in_mm,
+    numbers,
+    placed,
+    sizes,
+    text_values,
+    whole,
+)
 
 LINE = re.compile(rb"\s*([^=\r\n]*)=([^\r\n]*)(?:\r?\n|\Z)")
 FIRST_LINE = re.compile(rb"\s*(ObjectType|NDims|Comment|ObjectSubType|BinaryData\w*)\s*=")
@@ -153,17 +162,11 @@ def _data(fields: dict[str, str], behind: bytes, path: Path) -> tuple[bytes, Pat
     name = fields[LAST_FIELD]
     if name.upper() == "LOCAL":
         return behind, path
-    file = path.parent / name
     if name.split()[:1] == ["LIST"] or "%" in name:
         raise BadVolume(
             f"{path}: its data are spread over many files ({name[:60]}); convert it to one .mha"
         )
-    if not name or not file.is_file():
-        raise BadVolume(
-            f"{path}: its data file {name[:120]!r} is not there; copy both, or convert it to one "
-            ".mha"
-        )
-    return file.read_bytes(), file
+    return data_beside(path, name, ".mha")
 
 
 def _without_header(

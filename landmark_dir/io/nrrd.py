@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from landmark_dir.errors import BadVolume
 from landmark_dir.io.reading import Reading
-from landmark_dir.io.stored import GZIP_MAGIC, in_mm, numbers, placed, sizes, text_values, whole
+from landmark_dir.io.stored import (
+    GZIP_MAGIC,
+    data_beside,
+    in_mm,
+    numbers,
+    placed,
+    sizes,
+    text_values,
+    whole,
+)
 
 MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
 DTYPES = {
@@ -204,13 +213,7 @@ def _data(header: Header, content: bytes, path: Path) -> tuple[bytes, Path]:
         return content[header.bytes :], path
     if name.split()[:1] == ["LIST"] or "%" in name:
         raise BadVolume(f"{path}: its data are spread over many files; convert it to one .nrrd")
-    file = path.parent / name
-    if not name or not file.is_file():
-        raise BadVolume(
-            f"{path}: its data file {name[:120]!r} is not there; copy both, or convert it to one "
-            ".nrrd"
-        )
-    return file.read_bytes(), file
+    return data_beside(path, name, ".nrrd")
 
 
 def _without_skipped(

@@ -1,6 +1,5 @@
 """What image files have in common: packed bytes, numbers in a row, a place in space, a unit."""
 
-import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from landmark_dir.errors import BadVolume
 from landmark_dir.io.reading import Reading
+from landmark_dir.io.text_files import NUMBER
 
 GZIP_MAGIC = b"\x1f\x8b"
 ANY_ZLIB = 47  # zlib's wbits: a zlib or a gzip stream, told apart by its first bytes
@@ -20,7 +20,6 @@ UNITS_MM = {
     "m": 1000.0, "meter": 1000.0, "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "micron": 1e-3,
     "micrometer": 1e-3, "nm": 1e-6,
 }  # fmt: skip
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # float() takes more: 1_000, nan
 
 
 def unpacked(packed: bytes, limit: int) -> tuple[bytes, bool]:
@@ -84,6 +83,23 @@ def whole(content: bytes, packed: bool, expected: int, path: Path) -> bytes:
             "; copy it again"
         )
     return content
+
+
+def data_beside(header: Path, name: str, one_file: str) -> tuple[bytes, Path]:
+    """Return the bytes of the data file that a header names, and its path.
+
+    Parameters
+    ----------
+    one_file : str
+        Suffix of the kind of file that holds header and data, for the message.
+    """
+    file = header.parent / name
+    if not name or not file.is_file():
+        raise BadVolume(
+            f"{header}: its data file {name[:120]!r} is not there; copy both, or convert it to "
+            f"one {one_file}"
+        )
+    return file.read_bytes(), file
 
 
 def numbers(text: str, count: int, field: str, path: Path) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from landmark_dir.errors import BadPoints, LandmarkDirError
 
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # what C++ and we read alike
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")  # float() takes more: 1_000, nan
 
 
 def numbers(words: list[str], count: int, where: str) -> list[float]:
