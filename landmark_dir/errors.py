@@ -40,4 +40,4 @@ class BadWeights(LandmarkDirError):
 
 
 class BadRunFolder(LandmarkDirError):
-    """A run folder that is occupied, incomplete or cannot be written."""
+    """A run folder that is occupied or incomplete, or an output that cannot be written."""

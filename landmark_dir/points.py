@@ -7,8 +7,16 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir.errors import BadArgument, BadPoints
-from landmark_dir.geometry import Points, as_points, index_to_physical, inside
+from landmark_dir.geometry import (
+    Points,
+    as_points,
+    distances_mm,
+    index_to_physical,
+    inside,
+    physical_to_index,
+)
 
+FAR_MM = 100.0  # farther outside its image no point is a place of the body in it
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -84,7 +92,8 @@ def check_inside(pairs: PointPairs, fixed_image: sitk.Image, moving_image: sitk.
     Raises
     ------
     BadPoints
-        If at least half of the fixed or of the moving points are outside.
+        If at least half of the fixed or of the moving points are outside, or one is more than
+        `FAR_MM` outside.
     """
     images = fixed_image, moving_image
 
@@ -92,7 +101,11 @@ def check_inside(pairs: PointPairs, fixed_image: sitk.Image, moving_image: sitk.
         return bool(min(inside(images[0], fixed).mean(), inside(images[1], moving).mean()) > 0.5)
 
     fixed, moving = pairs.fixed, pairs.moving
-    if not len(pairs) or fits(fixed, moving):
+    if not len(pairs):
+        return
+    if fits(fixed, moving):
+        _refuse_far(fixed, images[0], "fixed")
+        _refuse_far(moving, images[1], "moving")
         return
     guesses: dict[str, tuple[Points, Points]] = {
         "the two sets are swapped": (moving, fixed),
@@ -109,3 +122,15 @@ def check_inside(pairs: PointPairs, fixed_image: sitk.Image, moving_image: sitk.
         f" image, {np.sum(~inside(images[1], moving))} moving points outside the moving image; "
         + (" or ".join(likely) if likely else "expected physical mm (LPS) of these two images")
     )
+
+
+def _refuse_far(points: Points, image: sitk.Image, side: str) -> None:
+    last = np.asarray(image.GetSize()) - 1
+    nearest = index_to_physical(image, np.clip(physical_to_index(image, points), 0, last))
+    far_mm = distances_mm(points, nearest)
+    row = int(far_mm.argmax())
+    if far_mm[row] > FAR_MM:
+        raise BadPoints(
+            f"{side} point {row + 1} of {len(points)} lies {far_mm[row]:.0f} mm outside the {side} "
+            f"image, expected at most {FAR_MM:.0f} mm; correct or remove that pair"
+        )

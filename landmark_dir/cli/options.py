@@ -1,5 +1,6 @@
 """Options of the commands, made from the choices in `landmark_dir.options`."""
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -7,12 +8,31 @@ from typing import Any, TypeVar
 import click
 
 from landmark_dir.choices import Choice, choices
+from landmark_dir.io.text_files import NUMBER
 from landmark_dir.io.volumes import read_with_warnings
 from landmark_dir.options import DEFAULTS, RegisterOptions
 
 PATH = click.Path(path_type=Path)
 Command = TypeVar("Command", bound=Callable[..., Any])
-TYPES: dict[type, Any] = {int: click.INT, float: click.FLOAT, str: click.STRING}
+
+
+class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A number in ASCII digits: Python alone would take 1_000, nan and digits of other scripts."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = "integer" if kind is int else "float"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number that a word is, or a sentence."""
+        form = WHOLE if self.kind is int else NUMBER
+        if isinstance(value, str) and not form.fullmatch(value):
+            self.fail(f"expected a {'whole ' if self.kind is int else ''}number, found {value!r}")
+        return self.kind(value)
+
+
+WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
+TYPES: dict[type, Any] = {int: Number(int), float: Number(float), str: click.STRING}
 CHOICES = {name: (default, said) for name, default, said in choices(DEFAULTS)}
 # of what comes after the landmarks are found
 AFTERWARDS = ("preset", "bending_energy", "landmark_weight", "start", "hold_back")
@@ -20,8 +40,8 @@ AFTERWARDS = ("preset", "bending_energy", "landmark_weight", "start", "hold_back
 
 def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in value.split(","))
-    except ValueError as error:
+        return tuple(TYPES[float].convert(part.strip(), None, None) for part in value.split(","))
+    except click.BadParameter as error:
         raise click.BadParameter(
             f"expected a number, or one per resolution with commas, found {value!r}"
         ) from error

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from landmark_dir.cli.options import PATH
 from landmark_dir.cli.shared import errors_as_sentences
 from landmark_dir.registration import apply
+from landmark_dir.registration.result import open_run
 
 
 @click.command()
@@ -79,8 +80,9 @@ def inverse(run: Path, out: Path, like: Path | None) -> None:
 def export(run: Path, out: Path) -> None:
     """Write the transform for SimpleITK, ITK and 3D Slicer, checked against transformix."""
     with errors_as_sentences():
-        worst = apply.export(run, out)
-        call = apply.resample_call(run, out)
+        result = open_run(run)
+        worst = apply.export(result, out)
+        call = apply.resample_call(result, out)
     click.echo(
         f"{out}: within {worst:.1e} mm of transformix\n"
         f"SimpleITK: {call}\n"

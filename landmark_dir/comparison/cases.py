@@ -1,12 +1,14 @@
 """A file of cases: pairs of images, and what comes with each; read strictly."""
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from landmark_dir.errors import LandmarkDirError
+from landmark_dir.errors import BadPoints, LandmarkDirError
 from landmark_dir.io.point_files import read_pairs
+from landmark_dir.io.text_files import read_text
 
 PAIRS = ("points", "labels", "mask")  # optional columns, each for fixed and moving
 COLUMNS = ("case", *(f"{side}_{what}" for what in PAIRS for side in ("fixed", "moving")))
@@ -59,12 +61,12 @@ def read_cases(path: str | Path) -> list[Case]:
 def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Line number and stripped cells of each row that is not blank."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except OSError as error:
-        raise LandmarkDirError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path).removeprefix("\ufeff")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except BadPoints as error:
+        raise LandmarkDirError(f"{error}; expected a CSV file in UTF-8") from error
+    except csv.Error as error:
         raise LandmarkDirError(f"{path}: expected a CSV file in UTF-8 ({error})") from error
     return [(line, row) for line, row in rows if any(row)]
 

@@ -29,7 +29,14 @@ from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
 from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan, Progress, silent
 from landmark_dir.registration import run_record
-from landmark_dir.registration.inputs import Inputs, Points, Volume, as_path, load_inputs
+from landmark_dir.registration.inputs import (
+    Inputs,
+    Points,
+    Volume,
+    as_path,
+    files_of,
+    load_inputs,
+)
 from landmark_dir.registration.landmarks import Landmarks, landmarks_for, refuse_swapped
 from landmark_dir.registration.pipeline import deform
 from landmark_dir.registration.result import Result
@@ -163,7 +170,8 @@ def compare(
     options = changed(options, choices)
     check_options(options)
     out = as_path(out, "out", "the path of a folder to create")
-    with run_folder.new_run_folder(out, overwrite=overwrite) as folder:
+    read = (fixed, moving, fixed_mask, moving_mask, *files_of(expert), *files_of(labels))
+    with run_folder.new_run_folder(out, overwrite=overwrite, inputs=read) as folder:
         inputs = load_inputs(fixed, moving, options, fixed_mask=fixed_mask, moving_mask=moving_mask)
         references = load_references(expert, labels, inputs)
         comparison = _compare(inputs, references, folder, options, progress)
@@ -279,10 +287,10 @@ def demo(
         phantom = make_phantom(phantom_options)
         inputs = load_inputs(phantom.fixed, phantom.moving, options)
         fixed, moving = phantom.truth_points(DEMO_POINTS, np.random.default_rng(0))
-        write_volume(phantom.fixed, folder / "fixed.nii.gz")
-        write_volume(phantom.moving, folder / "moving.nii.gz")
-        write_elastix_points(fixed, folder / "truth_fixed.txt")
-        write_elastix_points(moving, folder / "truth_moving.txt")
+        write_volume(phantom.fixed, folder / run_folder.PHANTOM_FIXED)
+        write_volume(phantom.moving, folder / run_folder.PHANTOM_MOVING)
+        write_elastix_points(fixed, folder / run_folder.TRUTH_FIXED)
+        write_elastix_points(moving, folder / run_folder.TRUTH_MOVING)
         truth = PointPairs(fixed, moving, np.ones(len(fixed)))
         comparison = _compare(inputs, References(truth, None, {}), folder, options, progress)
     return comparison.moved_to(out)

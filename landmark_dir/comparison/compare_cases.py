@@ -17,6 +17,7 @@ from landmark_dir.comparison.tables import cases_table, write_figures
 from landmark_dir.errors import BadRunFolder, LandmarkDirError
 from landmark_dir.evaluation.statistics import paired_difference
 from landmark_dir.io import run_folder
+from landmark_dir.io.outputs import output_place, replacing
 from landmark_dir.options import DEFAULTS, RegisterOptions
 from landmark_dir.progress import Progress, part, silent
 
@@ -84,6 +85,7 @@ def compare_cases(
         If the file of cases is not as expected, or `out` is in the way.
     """
     check_options(options)
+    output_place(Path(out))
     out = Path(out)
     cases = read_cases(cases) if isinstance(cases, str | Path) else cases
     _check_out(out, resume or overwrite)
@@ -188,16 +190,15 @@ def _compare_one(
 
 
 def _read(folder: Path) -> Figures:
-    try:
-        content: Figures = json.loads((folder / run_folder.COMPARISON_JSON).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadRunFolder(f"{folder}: its {run_folder.COMPARISON_JSON} cannot be read") from error
-    return content
+    return run_folder.read_json(folder / run_folder.COMPARISON_JSON)
 
 
 def _read_figures(folder: Path) -> Figures:
     content = _read(folder)
-    return {name: content[name] for name in ("states", "with_minus_without", "warnings")}
+    names = ("states", "with_minus_without", "warnings")
+    if missing := [name for name in names if name not in content]:
+        raise BadRunFolder(f"{folder / run_folder.COMPARISON_JSON}: has no {missing[0]}")
+    return {name: content[name] for name in names}
 
 
 def _pooled(cases: list[Figures]) -> dict[str, dict[str, Any]]:
@@ -228,11 +229,10 @@ def _write(comparison: CasesComparison, options: RegisterOptions, out: Path) -> 
     }
     try:
         for name in (run_folder.COMPARISON_CSV, run_folder.COMPARISON_JSON):
-            partial = out / f".{name}.partial"
-            if name == run_folder.COMPARISON_CSV:
-                write_figures(comparison.cases, partial)
-            else:
-                run_folder.write_json(partial, content)
-            partial.replace(out / name)
+            with replacing(out.resolve() / name) as partial:
+                if name == run_folder.COMPARISON_CSV:
+                    write_figures(comparison.cases, partial)
+                else:
+                    run_folder.write_json(partial, content)
     except OSError as error:
         raise BadRunFolder(f"{out}: cannot be written, {error.strerror}") from error

@@ -4,7 +4,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 from landmark_dir.elastix.child import Child, ChildDied, ChildFailed
 from landmark_dir.elastix.job import Job
@@ -12,6 +12,7 @@ from landmark_dir.elastix.log import LogFollower, failure
 from landmark_dir.elastix.parameters import check_parameters, format_map, iterations
 from landmark_dir.elastix.transform_files import read_chain, write_chain
 from landmark_dir.errors import ElastixFailed
+from landmark_dir.io.outputs import locked_folder
 from landmark_dir.progress import Progress, silent
 
 JOB_FILES = (
@@ -23,7 +24,6 @@ JOB_FILES = (
     "fixed_points",
     "moving_points",
 )
-SCRATCH = "landmark-dir-"  # prefix of temporary folders
 
 
 class Engine:
@@ -89,10 +89,10 @@ class Engine:
         for stale in (log, transform):
             stale.unlink(missing_ok=True)
         follow = LogFollower(log, iterations(job.parameters), progress)
-        with TemporaryDirectory(prefix=SCRATCH) as scratch:  # a tame path, see `write_chain`
+        with locked_folder(Path(gettempdir())) as scratch:  # a tame path, see `write_chain`
             if job.initial_transform is not None:
                 chain = read_chain(job.initial_transform)
-                files["initial_transform"] = write_chain(chain, Path(scratch), "initial")
+                files["initial_transform"] = write_chain(chain, scratch, "initial")
             self.ask("register", folder, log, files, follow)
             if not transform.is_file():
                 raise ElastixFailed(f"elastix ended without a transform; see {log}")

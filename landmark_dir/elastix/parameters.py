@@ -12,6 +12,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeAlias
 
+from landmark_dir.errors import BadPoints
+from landmark_dir.io.text_files import read_text
+
 ParameterMap: TypeAlias = dict[str, tuple[str, ...]]
 
 POINTS_METRIC = "CorrespondingPointsEuclideanDistanceMetric"
@@ -25,6 +28,7 @@ OPTIMIZERS = frozenset(  # PreconditionedStochasticGradientDescent ends in a seg
         "StandardGradientDescent",
     }
 )
+MOST_BYTES = 1 << 29  # of a transform file: a b-spline of 8 million control points
 MAX_SAMPLES = 200_000  # a random sample costs about a microsecond; 1e8 would run for hours
 
 COMPONENTS = frozenset(  # a list of them has one for each metric or image, not for each level
@@ -100,8 +104,12 @@ def read_parameters(path: Path) -> ParameterMap:
         With the file's name, if it is not text in elastix syntax.
     """
     try:
-        return parse(Path(path).read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # also a UnicodeDecodeError
+        text = read_text(path, MOST_BYTES)
+    except BadPoints as error:
+        raise ValueError(str(error)) from error
+    try:
+        return parse(text.removeprefix("\ufeff"))
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import ArrayLike
 
 from landmark_dir.elastix.parameters import ParameterMap, format_map, read_parameters
-from landmark_dir.errors import ElastixFailed
+from landmark_dir.errors import BadRunFolder, ElastixFailed
 
 # elastix before 5.1 writes and reads the first spelling; later ones write the second, read both
 INITIAL = "InitialTransformParametersFileName"
@@ -21,18 +21,30 @@ NO_INITIAL = "NoInitialTransform"
 GRID = ("Size", "Index", "Spacing", "Origin", "Direction", "UseDirectionCosines")  # of the result
 
 
-def read_chain(transform: Path) -> list[ParameterMap]:
+def read_chain(transform: Path, *, inside: Path | None = None) -> list[ParameterMap]:
     """Read a transform file and its initial transforms; the last of the list is applied first.
+
+    Parameters
+    ----------
+    inside : path, optional
+        The only folder whose files may be read.
 
     Raises
     ------
     ElastixFailed
         If a file of the chain is missing or damaged, or the chain bites its own tail.
+    BadRunFolder
+        If it leads out of `inside`.
     """
     chain: list[ParameterMap] = []
     path, seen = Path(transform).resolve(), set[Path]()
     while path not in seen:
         seen.add(path)
+        if inside is not None and path.parent != inside.resolve():
+            raise BadRunFolder(
+                f"{transform}: its chain leads to {path}, outside of its folder, where it is not "
+                "followed; copy the run folder again"
+            )
         parameters = _read_transform(path)
         named = [parameters.pop(name, (NO_INITIAL,)) for name in (INITIAL, INITIAL_SINCE_5_1)]
         chain.append(parameters)

@@ -6,15 +6,16 @@ is many times as quick. Tests and `export` compare the two.
 
 import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 import numpy as np
 import SimpleITK as sitk
 
-from landmark_dir.elastix.engine import SCRATCH, Engine
+from landmark_dir.elastix.engine import Engine
 from landmark_dir.elastix.transform_files import read_chain, resampling, write_chain
 from landmark_dir.errors import ElastixFailed
 from landmark_dir.geometry import Points, as_points
+from landmark_dir.io.outputs import locked_folder
 from landmark_dir.io.point_files import write_elastix_points
 
 MAX_LABEL = 2**24  # larger integers are not all exact in elastix's float images
@@ -29,8 +30,7 @@ def warp_image(
     lowest, highest = array.min(), array.max()
     if labels and max(abs(int(lowest)), abs(int(highest))) > MAX_LABEL:
         raise ValueError(f"expected labels up to {MAX_LABEL}, found {lowest} to {highest}")
-    with TemporaryDirectory(prefix=SCRATCH) as name:
-        folder = Path(name)
+    with locked_folder(Path(gettempdir())) as folder:
         files = {"moving": folder / "moving.mha"}
         sitk.WriteImage(sitk.Cast(moving, sitk.sitkFloat32), str(files["moving"]))
         chain = read_chain(transform)
@@ -52,8 +52,7 @@ def map_points(engine: Engine, transform: Path, fixed_points: Points) -> Points:
     points = as_points(fixed_points)
     if not len(points):
         return points
-    with TemporaryDirectory(prefix=SCRATCH) as name:
-        folder = Path(name)
+    with locked_folder(Path(gettempdir())) as folder:
         files = {"points": folder / "points.txt"}
         write_elastix_points(points, files["points"])
         chain = read_chain(transform)

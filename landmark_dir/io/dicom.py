@@ -154,7 +154,8 @@ def _load(series: Series, name: str, group: int | None) -> Reading:
     chosen = _chosen(split(planes), series.id, name, group)
     made = stack(chosen, name)
     remarks = dict.fromkeys(remark for plane in made.planes for remark in plane.remarks)
-    return Reading(_image(made), (*remarks, *made.warnings, *_left_out(series)))
+    warnings = (*remarks, *made.warnings, *_left_out(series))
+    return Reading(_image(made), warnings, series=series)
 
 
 def _each_once(files: list[str]) -> list[str]:

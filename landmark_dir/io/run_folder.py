@@ -1,21 +1,20 @@
-"""The names of all files of a run, and how a run folder comes to be.
-
-A run is written under a temporary name beside its place and renamed when complete, so anything
-killed half-way leaves no folder that looks finished.
-"""
+"""The names of all files of a run, and how a run folder comes to be."""
 
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from landmark_dir.errors import BadRunFolder, LandmarkDirError
+from landmark_dir.errors import BadArgument, BadPoints, BadRunFolder, LandmarkDirError
+from landmark_dir.io.outputs import output_place, replacing
+from landmark_dir.io.text_files import read_text
 
 WARPED = "warped.nii.gz"
 FIXED_POINTS = "landmarks_fixed.txt"
@@ -29,73 +28,120 @@ COMPARISON_JSON = "comparison.json"
 COMPARISON_CSV = "comparison.csv"
 REPORT = "report.html"
 LOG = "elastix.log"
+PHANTOM_FIXED = "fixed.nii.gz"  # the demo's pair, and its true points
+PHANTOM_MOVING = "moving.nii.gz"
+TRUTH_FIXED = "truth_fixed.txt"
+TRUTH_MOVING = "truth_moving.txt"
+ARMS = ("without", "with")  # folders of a comparison
+TRANSFORMS = re.compile(r"transform\.[0-9]+\.txt")  # applied before `TRANSFORM`
+NAMES = frozenset(
+    {
+        *(WARPED, FIXED_POINTS, MOVING_POINTS, LANDMARKS_CSV, FIXED_MARKUPS, MOVING_MARKUPS),
+        *(TRANSFORM, RUN_JSON, COMPARISON_JSON, COMPARISON_CSV, REPORT, LOG),
+        *(PHANTOM_FIXED, PHANTOM_MOVING, TRUTH_FIXED, TRUTH_MOVING),
+    }
+)
+OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini")  # put anywhere, missed by no one
 
 FULL = 1 << 18  # bytes that may be left on a disk on which writing just failed
 
 
 @contextmanager
-def new_run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary folder that becomes `out` when the block ends well, and goes otherwise.
+def new_run_folder(
+    out: Path, *, overwrite: bool = False, inputs: Sequence[object] = ()
+) -> Iterator[Path]:
+    """Give a hidden folder that becomes `out` when the block ends well, and goes otherwise.
+
+    Parameters
+    ----------
+    inputs : sequence
+        What is read for the run; paths among them are not to be lost with an earlier run.
 
     Raises
     ------
+    BadArgument
+        If there cannot be a folder.
     BadRunFolder
-        If `out` exists and `overwrite` is off or it is not a run folder, or the disk is full or
+        If `out` exists and `overwrite` is off or it holds more than a run, or the disk is full or
         read-only.
     """
-    out = out.absolute()
-    _check_free(out, overwrite)
-    new_parents = [parent for parent in out.parents if not parent.exists()]
+    place = output_place(out)
+    _check_free(place, out, overwrite, inputs)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    except OSError as error:
-        raise BadRunFolder(f"{out}: cannot be created, {error.strerror}") from error
-    try:
-        yield partial
-        _check_free(out, overwrite)  # someone may have come first meanwhile
-        _put_in_place(partial, out)
+        with replacing(place) as partial:
+            partial.mkdir()
+            try:
+                yield partial
+            except (LandmarkDirError, RuntimeError) as error:
+                _check_space(place, error)  # while what fills the disk is still there
+                raise
+            _check_free(place, out, overwrite, inputs)  # someone may have come first meanwhile
     except OSError as error:
         raise BadRunFolder(f"{out}: cannot be written, {error.strerror or error}") from error
-    except (LandmarkDirError, RuntimeError) as error:
-        _check_space(out, error)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # they stay once they hold something
-            for parent in new_parents:
-                parent.rmdir()
 
 
 def _check_space(out: Path, error: Exception) -> None:
     """Blame a full disk for what engines make of it: half a log, half a transform, a crash."""
     for place in (out.parent, Path(tempfile.gettempdir())):
-        if shutil.disk_usage(place).free < FULL:
+        if place.exists() and shutil.disk_usage(place).free < FULL:
             raise BadRunFolder(
                 f"{out}: cannot be written, the disk of {place} is full; make room there"
             ) from error
 
 
-def _put_in_place(partial: Path, out: Path) -> None:
-    """Rename; an earlier run goes only when the new one stands."""
-    earlier = partial.with_name(f"{partial.name}-earlier")
-    if out.exists():
-        out.rename(earlier)
-    partial.chmod(0o755)
-    partial.rename(out)
-    shutil.rmtree(earlier, ignore_errors=True)
-
-
-def _check_free(out: Path, overwrite: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+def _check_free(place: Path, out: Path, overwrite: bool, inputs: Sequence[object]) -> None:
+    """Refuse a place that is taken, but for an earlier run that is to be replaced."""
+    if Path.cwd().is_relative_to(place):
+        raise BadArgument(
+            f"out: {out} is the folder you are in, or one above it; name a new folder, such as "
+            f"{out / 'run'}"
+        )
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not overwrite:
         raise BadRunFolder(f"{out} exists already; name another folder or give --overwrite")
-    if not any((out / name).is_file() for name in (RUN_JSON, COMPARISON_JSON)):
+    if not is_run(place):
         raise BadRunFolder(
             f"{out} is not a run folder (it has no {RUN_JSON}) and is left alone; "
             "name another folder"
         )
+    if foreign := _foreign(place):
+        raise BadRunFolder(
+            f"{out} holds what no run has written, {foreign}, and is left alone; move that "
+            "elsewhere, or name another folder"
+        )
+    for given in inputs:
+        if isinstance(given, str | Path) and Path(given).resolve().is_relative_to(place):
+            raise BadRunFolder(
+                f"{given} lies in {out}, which is to be replaced; name another folder"
+            )
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder holds a finished run or a comparison."""
+    return any((folder / name).is_file() for name in (RUN_JSON, COMPARISON_JSON))
+
+
+def is_of_a_run(file: Path) -> bool:
+    """Tell whether a path is that of a file which a run has written and its folder needs."""
+    return is_run(file.parent) and _is_ours(file.name)
+
+
+def _is_ours(name: str) -> bool:
+    return name in NAMES or bool(TRANSFORMS.fullmatch(name))
+
+
+def _foreign(folder: Path) -> str | None:
+    """A file or folder in a run folder that is none of the run's; None if there is none."""
+    for one in sorted(folder.iterdir()):
+        if one.is_dir() and not one.is_symlink():
+            if one.name not in ARMS or not is_run(one):
+                return one.name
+            if inner := _foreign(one):
+                return f"{one.name}/{inner}"
+        elif not _is_ours(one.name) and one.name not in OF_THE_SYSTEM:
+            return one.name
+    return None
 
 
 def write_run_json(folder: Path, content: dict[str, Any]) -> None:
@@ -124,12 +170,26 @@ def read_run_json(run: Path) -> dict[str, Any]:
     BadRunFolder
         If `run` is not a finished run folder.
     """
+    return read_json(run / RUN_JSON)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote into a run folder.
+
+    Raises
+    ------
+    BadRunFolder
+        If it is not there, or not JSON.
+    """
     try:
-        content: dict[str, Any] = json.loads((run / RUN_JSON).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path))
+    except (BadPoints, ValueError, RecursionError) as error:
         raise BadRunFolder(
-            f"{run}: expected a finished run folder with {RUN_JSON}, found none that can be read"
+            f"{path.parent}: expected a finished run folder with {path.name}, found none that can "
+            "be read"
         ) from error
+    if not isinstance(content, dict):
+        raise BadRunFolder(f"{path}: expected an object, found {type(content).__name__}")
     return content
 
 
@@ -139,9 +199,8 @@ def run_transform(run: Path) -> Path:
     Raises
     ------
     BadRunFolder
-        If the run is not finished or has no transform.
+        If it has none.
     """
-    read_run_json(run)
     path = run.absolute() / TRANSFORM
     if not path.is_file():
         raise BadRunFolder(f"{run}: has no {TRANSFORM}; `landmarks` runs end before it is made")

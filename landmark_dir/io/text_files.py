@@ -5,7 +5,9 @@ from pathlib import Path
 
 from landmark_dir.errors import BadPoints, LandmarkDirError
 
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")  # float() takes more: 1_000, nan
+MOST_BYTES = 1 << 26  # a million points
+# float() takes more: 1_000, nan, digits of other scripts
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 def numbers(words: list[str], count: int, where: str) -> list[float]:
@@ -20,13 +22,17 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
-def read_text(path: str | Path) -> str:
-    """The content of a UTF-8 file, or a sentence that says why not."""
+def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
+    """The content of a UTF-8 file of at most `most` bytes, or a sentence that says why not."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise BadPoints(f"{path}: expected a text file of at most {most >> 20} MiB")
+        return content.decode("utf-8")
     except OSError as error:
         raise BadPoints(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:  # also a name with a zero in it
         raise BadPoints(f"{path}: expected a text file, found binary data") from error
 
 

@@ -5,7 +5,6 @@ finite, not constant, int16 where that loses nothing and float32 else.
 """
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,13 @@ from landmark_dir.io import metaimage, nifti, nrrd
 from landmark_dir.io.dicom import is_dicom, read_series
 from landmark_dir.io.grid import checked_grid
 from landmark_dir.io.itk_warnings import heard_from_itk
+from landmark_dir.io.outputs import output_place, replacing
 from landmark_dir.io.reading import Reading
 
 log = logging.getLogger(__name__)
 
 MIN_VOXELS = 4  # along each axis; elastix gives up on 3 (measured, elastix 5.3.1)
+LONGEST_HEADER = 1 << 20  # bytes
 READERS: tuple[tuple[Callable[[bytes], bool], Callable[[Path, bytes], Reading]], ...] = (
     (nifti.is_header, nifti.read_nifti),
     (metaimage.is_header, metaimage.read_metaimage),
@@ -61,9 +62,9 @@ def read_volume(path: str | Path, series: str | None = None) -> sitk.Image:
 
 def read_with_warnings(path: str | Path, series: str | None = None) -> Reading:
     """Read a CT volume as `read_volume` does, and return what is doubtful instead of logging it."""
-    image, warnings = read_image(path, series)
-    checked = checked_volume(image, str(path))
-    return Reading(checked.image, warnings + checked.warnings)
+    reading = read_image(path, series)
+    image, warnings, *_ = checked_volume(reading.image, str(path))
+    return reading._replace(image=image, warnings=reading.warnings + warnings)
 
 
 def read_image(path: str | Path, series: str | None = None) -> Reading:
@@ -77,12 +78,13 @@ def read_image(path: str | Path, series: str | None = None) -> Reading:
     path = Path(path)
     if series is not None and path.is_file() and not is_dicom(path):
         raise BadVolume(f"{path}: a series is chosen in a folder of DICOM files, this is a file")
-    if not path.exists():
-        raise BadVolume(f"{path}: no such file")
+    if not (path.is_file() or path.is_dir()):
+        what = "neither a file nor a folder" if path.exists() else "no such file"
+        raise BadVolume(f"{path}: {what}")
     try:
-        if path.is_dir() or is_dicom(path):
-            return _read_dicom(path, series)
-        return _read_file(path)
+        dicom = path.is_dir() or is_dicom(path)
+        reading = _read_dicom(path, series) if dicom else _read_file(path)
+        return reading._replace(path=path)
     except OSError as error:
         raise BadVolume(f"{path}: cannot be read ({error.strerror}); check its rights") from error
 
@@ -122,7 +124,7 @@ def check_volume(image: sitk.Image, name: str) -> sitk.Image:
 
 def checked_volume(image: sitk.Image, name: str) -> Reading:
     """Check as `check_volume` does, and return what is doubtful instead of logging it."""
-    image, warnings = _as_3d(image, name)
+    image, warnings, *_ = _as_3d(image, name)
     if min(image.GetSize()) < MIN_VOXELS:
         raise BadVolume(
             f"{name}: {_size(image)} voxels, expected at least {MIN_VOXELS} along each axis"
@@ -178,17 +180,14 @@ def write_volume(image: sitk.Image, path: str | Path) -> None:
     path = Path(path)
     if not path.name.lower().endswith(SUFFIXES):
         raise ValueError(f"{path}: unknown image suffix, expected one of {', '.join(SUFFIXES)}")
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        sitk.WriteImage(image, str(partial), useCompression=True)
-        _check_written(image, partial)  # ITK does not notice every full disk
-        partial.replace(path)
+        with replacing(output_place(path)) as partial:
+            sitk.WriteImage(image, str(partial), useCompression=True)
+            _check_written(image, partial)  # ITK does not notice every full disk
     except (RuntimeError, OSError, BadVolume) as error:
         raise LandmarkDirError(
             f"{path}: cannot be written; check the free space and the rights of {path.parent}"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def overlap_fraction(fixed: sitk.Image, moving: sitk.Image) -> float:
@@ -246,16 +245,17 @@ def _fits_int16(values: NDArray[Any]) -> bool:
 
 def _read_file(path: Path) -> Reading:
     """Read a file by its content, whatever its suffix."""
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        start = file.read(LONGEST_HEADER)
     for fits, read in READERS:
-        if fits(content):
-            return read(path, content)
+        if fits(start):
+            return read(path, path.read_bytes())
     header = nifti.header_of(path)
     if header is not None:  # these are the voxels of a pair
-        path, content = header, header.read_bytes()
-        if nifti.is_header(content):
-            return nifti.read_nifti(path, content)
-    if nifti.is_unmarked(content):
+        path, start = header, header.read_bytes()
+        if nifti.is_header(start):
+            return nifti.read_nifti(path, start)
+    if nifti.is_unmarked(start):
         raise BadVolume(
             f"{path}: a header without NIfTI's mark, as of Analyze 7.5, which does not say which "
             "side is left; convert it to NIfTI"
@@ -267,7 +267,7 @@ def _read_dicom(path: Path, series: str | None) -> Reading:
     """Read a DICOM series from a folder, or a DICOM file, with what ITK says of it."""
     with heard_from_itk() as heard:
         reading = read_series(path, series)
-    return Reading(reading.image, (*reading.warnings, *heard))
+    return reading._replace(warnings=(*reading.warnings, *heard))
 
 
 def _check_written(image: sitk.Image, path: Path) -> None:

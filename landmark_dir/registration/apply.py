@@ -14,6 +14,7 @@ from landmark_dir.errors import BadArgument, BadPoints, BadRunFolder, BadVolume
 from landmark_dir.evaluation.metrics import Summary, summarise
 from landmark_dir.geometry import Points, as_points, distances_mm, inside, voxel_centres
 from landmark_dir.io import run_folder
+from landmark_dir.io.outputs import output_place, replacing
 from landmark_dir.io.point_files import (
     read_point_list,
     write_point_list,
@@ -66,7 +67,7 @@ def warp(
     BadArgument, BadRunFolder, BadVolume
     """
     result = _opened(run)
-    _check_output(out, SUFFIXES)
+    _check_output(out, result, SUFFIXES, image)
     moving = _label_map(image) if labels else as_volume(image, "image")
     wanted = result.chain.map_points(voxel_centres(result.warped, OUTSIDE_STRIDE))
     if not inside(moving, wanted).any():
@@ -100,7 +101,7 @@ def warp_points(
     BadArgument, BadRunFolder, BadPoints
     """
     result = _opened(run)
-    _check_output(out)
+    _check_output(out, result, given=points)
     given = _as_list(points)
     if inverse:
         mapped = _inverted(result.chain, given.points)
@@ -109,7 +110,8 @@ def warp_points(
         _warn_outside(result, given.points)
         mapped = result.chain.map_points(given.points)
     if out is not None:
-        write_point_list(given._replace(points=mapped), Path(out))
+        with replacing(output_place(Path(out))) as file:
+            write_point_list(given._replace(points=mapped), file)
     return mapped
 
 
@@ -148,7 +150,7 @@ def field(run: str | Path | Result, out: str | Path | None = None) -> sitk.Image
     BadArgument, BadRunFolder, BadVolume
     """
     result = _opened(run)
-    _check_output(out, SUFFIXES)
+    _check_output(out, result, SUFFIXES)
     return _written(result.displacement, out)
 
 
@@ -160,7 +162,7 @@ def jacobian(run: str | Path | Result, out: str | Path | None = None) -> sitk.Im
     BadArgument, BadRunFolder, BadVolume
     """
     result = _opened(run)
-    _check_output(out, SUFFIXES)
+    _check_output(out, result, SUFFIXES)
     return _written(result.jacobian, out)
 
 
@@ -180,7 +182,7 @@ def inverse(
         If the moving image is not where it was, and `like` is not given.
     """
     result = _opened(run)
-    _check_output(out, SUFFIXES)
+    _check_output(out, result, SUFFIXES, like)
     grid = _moving_grid(result.folder) if like is None else as_volume(like, "like")
     found, left = invert(result.chain, grid, result.warped)
     _written(found, out)
@@ -221,7 +223,7 @@ def export(run: str | Path | Result, out: str | Path) -> float:
         Also if the two differ by more than a micrometre; no file is left then.
     """
     result = _opened(run)
-    _check_output(out, transform_export.SUFFIXES)
+    _check_output(out, result, transform_export.SUFFIXES)
     with closing(find_engine()) as engine:
         return transform_export.export_transform(
             result.transform_file, result.warped, Path(out), engine
@@ -257,17 +259,27 @@ def _label_map(image: Volume) -> sitk.Image:
     return read_labels(as_path(image, "image", "a SimpleITK image or a path"))
 
 
-def _check_output(out: str | Path | None, suffixes: tuple[str, ...] = ("",)) -> None:
-    """Refuse an output file that could not be written, before anything slow is done."""
+def _check_output(
+    out: str | Path | None, run: Result, suffixes: tuple[str, ...] = ("",), given: object = None
+) -> None:
+    """Refuse an output file that cannot be written or must be kept, before anything slow is done.
+
+    Kept are `given`, what the run was made from, and what any run has written.
+    """
     if out is None:
         return
     path = as_path(out, "out", "the path of a file to write")
     if not path.name.lower().endswith(suffixes):
         raise BadArgument(f"{path}: unknown suffix, expected one of {', '.join(suffixes)}")
-    if path.is_dir():
+    place = output_place(path)
+    if place.is_dir():
         raise BadArgument(f"{path}: expected the name of a file to write, found a folder")
-    if not path.parent.is_dir():
-        raise BadArgument(f"{path}: its folder does not exist; create {path.parent} first")
+    if run_folder.is_of_a_run(place):
+        raise BadArgument(f"{path}: belongs to the run in {path.parent}; name another file")
+    named = run_folder.read_run_json(run.folder)["inputs"].values()
+    for kept in (given, *(one.get("path") for one in named)):
+        if isinstance(kept, str | Path) and Path(kept).resolve() == place:
+            raise BadArgument(f"{path}: is read, and would be lost; name another file")
 
 
 def _warn_outside(result: Result, points: Points) -> None:

@@ -11,6 +11,8 @@ import SimpleITK as sitk
 
 from landmark_dir.errors import BadArgument, BadPoints, BadVolume
 from landmark_dir.geometry import centre, distances_mm
+from landmark_dir.io.dicom import days_between, describe_series
+from landmark_dir.io.outputs import readable
 from landmark_dir.io.point_files import read_pairs
 from landmark_dir.io.reading import Reading
 from landmark_dir.io.run_folder import sha256
@@ -88,6 +90,7 @@ def load_inputs(
         doubts[name] += filter(None, [looks_like_ct(images[name])])
         masks[name], said = _read_mask(mask, images[name], f"{name} mask")
         doubts[f"{name} mask"] = [*said]
+    doubts["moving"] += _other_patient(read["fixed"], read["moving"])
     warnings = tuple(f"{name}: {doubt}" for name, said in doubts.items() for doubt in said)
     for warning in warnings:
         log.warning(warning)
@@ -100,11 +103,10 @@ def load_inputs(
         body = sitk.And(body, masks["fixed"])
     named = {"fixed": fixed, "moving": moving, "fixed_mask": fixed_mask}
     named |= {"moving_mask": moving_mask}
-    sources = {
-        name: {**_source(one), **(_grid(images[name]) if name in images else {})}
-        for name, one in named.items()
-        if one is not None
-    }
+    sources = {name: _source(one) for name, one in named.items() if one is not None}
+    for name, reading in read.items():
+        sources[name] |= _grid(reading.image) | _series(reading)
+    sources["moving"] |= _days_after(read["fixed"], read["moving"])
     if given is not None:
         sources |= {"fixed_points": _source(files[0]), "moving_points": _source(files[1])}
     return Inputs(
@@ -132,19 +134,24 @@ def _check_overlap(fixed: sitk.Image, moving: sitk.Image) -> None:
 
 def as_volume(volume: Volume, name: str) -> sitk.Image:
     """Read or check a volume and log what is doubtful; `name` is what messages call it."""
-    image, warnings = _read(volume, name)
-    for warning in warnings:
+    reading = _read(volume, name)
+    for warning in reading.warnings:
         log.warning("%s: %s", volume if isinstance(volume, str | Path) else name, warning)
-    return image
+    return reading.image
 
 
 def _read(volume: Volume, name: str) -> Reading:
     if isinstance(volume, Reading):
-        image, warnings = checked_volume(volume.image, name)
-        return Reading(image, volume.warnings + warnings)
+        image, warnings, *_ = checked_volume(volume.image, name)
+        return volume._replace(image=image, warnings=volume.warnings + warnings)
     if isinstance(volume, sitk.Image):
         return checked_volume(volume, name)
     return read_with_warnings(as_path(volume, name, IMAGE_OR_PATH))
+
+
+def files_of(given: object) -> tuple[object, ...]:
+    """The two files of a pair of points or label maps; none where there are no files."""
+    return tuple(given) if isinstance(given, tuple | list) else ()
 
 
 def as_path(given: object, name: str, expected: str = "a path") -> Path:
@@ -168,15 +175,36 @@ def _read_mask(
         return check_mask(mask, image, name), ()
     if not isinstance(mask, Reading):
         path = as_path(mask, name, IMAGE_OR_PATH)
-        mask, name = read_image(path), f"{name} {path}"
+        mask, name, *_ = read_image(path), f"{name} {path}"
     return check_mask(mask.image, image, name), mask.warnings
 
 
 def _source(given: object) -> dict[str, Any]:
     """What `run.json` says of where an input came from."""
-    if not isinstance(given, str | Path):
+    path = given.path if isinstance(given, Reading) else given
+    if not isinstance(path, str | os.PathLike):
         return {"path": None}
-    return {"path": str(given), "sha256": sha256(Path(given))}
+    return {"path": readable(path), "sha256": sha256(Path(path))}
+
+
+def _series(reading: Reading) -> dict[str, Any]:
+    """What `run.json` says of a DICOM series: nothing that names a person."""
+    return {} if reading.series is None else {"dicom": describe_series(reading.series)}
+
+
+def _days_after(fixed: Reading, moving: Reading) -> dict[str, Any]:
+    """How many days `moving` was taken after `fixed`, where both say when: never the dates."""
+    if fixed.series is None or moving.series is None:
+        return {}
+    return {"days_after_fixed": days_between(fixed.series, moving.series)}
+
+
+def _other_patient(fixed: Reading, moving: Reading) -> list[str]:
+    """Say it if the DICOM headers name two patients; neither name nor number is told."""
+    ids = {one.series.patient_id for one in (fixed, moving) if one.series is not None}
+    if len(ids - {""}) < 2:
+        return []
+    return ["its PatientID is not that of the fixed image; check that both are of one patient"]
 
 
 def _grid(image: sitk.Image) -> dict[str, Any]:

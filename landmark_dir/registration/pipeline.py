@@ -4,6 +4,7 @@ read -> body masks -> affine stage -> landmarks -> b-spline stage on the origina
 verdict -> run folder.
 """
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from landmark_dir.options import DEFAULTS, RegisterOptions, changed
 from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan, Progress, silent
 from landmark_dir.registration import run_record
-from landmark_dir.registration.inputs import Points, Volume, as_path, load_inputs
+from landmark_dir.registration.inputs import Points, Volume, as_path, files_of, load_inputs
 from landmark_dir.registration.landmarks import (
     LOOK_AGAIN,
     Landmarks,
@@ -89,7 +90,8 @@ def register(
     if points is not None and not options.landmarks:
         raise BadArgument("--points and --no-landmarks contradict each other; give one of them")
     out = as_path(out, "out", "the path of a run folder")
-    with run_folder.new_run_folder(out, overwrite=overwrite) as folder:
+    read = (fixed, moving, fixed_mask, moving_mask, *files_of(points))
+    with run_folder.new_run_folder(out, overwrite=overwrite, inputs=read) as folder:
         inputs = load_inputs(
             fixed, moving, options, fixed_mask=fixed_mask, moving_mask=moving_mask, points=points
         )
@@ -150,7 +152,8 @@ def write_landmarks(
 ) -> PointPairs:
     """`find_landmarks`, written to a run folder as elastix point files, CSV and Slicer markups."""
     options = options.but(hold_back=0.0)
-    with run_folder.new_run_folder(Path(out), overwrite=overwrite) as folder:
+    read = (fixed, moving, fixed_mask, moving_mask)
+    with run_folder.new_run_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         inputs = load_inputs(fixed, moving, options, fixed_mask=fixed_mask, moving_mask=moving_mask)
         plan = Plan(progress, expected_stages(options, seek=True, arms=()))
         with open_session(inputs, folder, options, plan) as session:
@@ -224,12 +227,16 @@ def _deformed(session: Session, landmarks: Landmarks) -> Path:
 
 
 def _store_log(session: Session, folder: Path) -> None:
-    """What elastix said in all stages, one after the other."""
+    """What elastix said in all stages, one after the other, without the path of the scratch folder.
+
+    That path may name the user.
+    """
     logs = [session.work / name / run_folder.LOG for name in ("affine", "bspline")]
+    scratch = os.fsencode(session.work.resolve())
     with (folder / run_folder.LOG).open("wb") as out:
         for part in logs:
             if part.is_file():
-                out.write(part.read_bytes())
+                out.write(part.read_bytes().replace(scratch, b"work"))
 
 
 def _write_pairs(pairs: PointPairs, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import html
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from landmark_dir.errors import BadRunFolder, LandmarkDirError
 from landmark_dir.evaluation.verdict import Verdict
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import read_csv
-from landmark_dir.io.volumes import read_volume
+from landmark_dir.io.volumes import read_image, read_volume
 from landmark_dir.points import PointPairs
 from landmark_dir.registration.inputs import as_path
 from landmark_dir.transforms.chain import Chain, read_transform
@@ -40,8 +41,8 @@ class Result:
         What a person should know of this run.
     verdict : Verdict
         `.verdict` is good, doubtful, failed or not checked, `.reasons` why.
-    fixed : sitk.Image or None
-        The fixed image, where it is at hand: of a run that was opened, if its file is unchanged.
+    given_fixed : sitk.Image or None
+        The fixed image, of a run that was just made.
     """
 
     folder: Path
@@ -51,7 +52,14 @@ class Result:
     metrics: dict[str, Any]
     warnings: list[str]
     verdict: Verdict
-    fixed: sitk.Image | None
+    given_fixed: sitk.Image | None = None
+
+    @cached_property
+    def fixed(self) -> sitk.Image | None:
+        """The fixed image, if it is at hand: of a run that was opened, if its file is unchanged."""
+        if self.given_fixed is not None:
+            return self.given_fixed
+        return _fixed_image(run_folder.read_run_json(self.folder))
 
     @property
     def transform(self) -> sitk.CompositeTransform:
@@ -124,7 +132,7 @@ def _fixed_image(content: dict[str, Any]) -> sitk.Image | None:
 
 def _warped(folder: Path, fixed: dict[str, Any]) -> sitk.Image:
     """The warped image on the grid of the fixed one, whose file rounds it to single precision."""
-    image = sitk.ReadImage(str(folder / run_folder.WARPED))
+    image = read_image(folder / run_folder.WARPED).image
     image.SetSpacing(fixed["spacing_mm"])
     image.SetOrigin(fixed["origin_mm"])
     image.SetDirection(fixed["direction"])
@@ -140,20 +148,19 @@ def open_run(run: str | Path) -> Result:
         If it is no finished run with a transform.
     """
     folder = as_path(run, "run", "the path of a run folder")
-    transform = run_folder.run_transform(folder)
     content = run_folder.read_run_json(folder)
+    transform = run_folder.run_transform(folder)
     table = folder / run_folder.LANDMARKS_CSV
     try:
         verdict = Verdict(content["verdict"]["verdict"], content["verdict"]["reasons"])
         return Result(
             folder,
-            read_transform(transform),
+            read_transform(transform, inside=folder),
             _warped(folder, content["inputs"]["fixed"]),
             read_csv(table) if table.is_file() else PointPairs.empty(),
             content["metrics"],
             content["warnings"],
             verdict,
-            _fixed_image(content),
         )
     except (KeyError, TypeError, RuntimeError) as error:
         raise BadRunFolder(

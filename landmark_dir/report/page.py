@@ -1,5 +1,7 @@
 """One self-contained page of a run or a comparison: verdict, images, landmarks, maps, figures."""
 
+import base64
+import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -93,6 +95,7 @@ def write_report(path: Path, content: Content) -> None:
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">'
         f"<style>{style}</style><h1>{title}</h1>"
         f"{''.join(_verdict(arm) for arm in content.arms)}{_warnings(content.arms)}"
         f"{''.join(_rows(*table) for table in content.tables)}"
@@ -101,6 +104,13 @@ def write_report(path: Path, content: Content) -> None:
         f"<script>{script}</script></html>\n"
     )
     path.write_text(page, encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """What the page may do: run its own script, show what it carries, reach nothing else."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    own = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src 'sha256-{digest}'; {own}"
 
 
 def _verdict(arm: Arm) -> str:

@@ -91,8 +91,8 @@ def _merged(steps: Sequence[Step]) -> list[Step]:
     return merged
 
 
-def read_transform(transform: Path) -> Chain:
-    """Read an elastix transform file and the initial transforms it names.
+def read_transform(transform: Path, *, inside: Path | None = None) -> Chain:
+    """Read an elastix transform file and the initial transforms it names; see `read_chain`.
 
     Raises
     ------
@@ -101,7 +101,9 @@ def read_transform(transform: Path) -> Chain:
     BadRunFolder
         If it holds a kind of transform that no run of this package makes.
     """
-    return Chain(tuple(_step(parameters, transform) for parameters in read_chain(transform)))
+    return Chain(
+        tuple(_step(parameters, transform) for parameters in read_chain(transform, inside=inside))
+    )
 
 
 def write_after(step: BSpline, initial: Path, file: Path) -> Path:

@@ -1,6 +1,5 @@
 """A transform as a file that SimpleITK, ITK and 3D Slicer read."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from landmark_dir.elastix.engine import Engine
 from landmark_dir.elastix.transformix import map_points
 from landmark_dir.errors import BadRunFolder
 from landmark_dir.geometry import distances_mm, index_to_physical
+from landmark_dir.io.outputs import output_place, replacing
 from landmark_dir.transforms.chain import read_transform
 
 SUFFIXES = (".h5", ".tfm")
@@ -35,8 +35,7 @@ def export_transform(transform: Path, grid: sitk.Image, out: Path, engine: Engin
     BadRunFolder
         If the two differ by more than a micrometre; no file is left then.
     """
-    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-        file = Path(scratch) / out.name
+    with replacing(output_place(out)) as file:
         sitk.WriteTransform(read_transform(transform).itk(), str(file))
         again = sitk.ReadTransform(str(file))
         places = np.random.default_rng(0).uniform(0, grid.GetSize(), (CHECKED_POINTS, 3))
@@ -48,5 +47,4 @@ def export_transform(transform: Path, grid: sitk.Image, out: Path, engine: Engin
                 f"{transform.parent}: the exported transform is {worst:.3g} mm off transformix, "
                 f"expected at most {ALLOWED_MM} mm; nothing was written"
             )
-        file.replace(out)
     return worst

@@ -367,7 +367,7 @@ def test_read_only_disk_is_one_sentence(ct: Path, out: Path) -> None:
     images = ct / "fixed.nii.gz", ct / "moving.nii.gz"
     code, left, said = on_disk(out.parent, "1m", "ro", "register", *images, *ALONE, "-o", out)
     assert (code, left) == (1, "")
-    assert said == f"Error: {out}: cannot be created, Read-only file system\n"
+    assert said.startswith(f"Error: {out} cannot be created, {out.parent} may not be written to;")
 
 
 # --- what follows a run -------------------------------------------------------------------------
@@ -408,7 +408,15 @@ def test_bad_use_of_a_run_is_refused(finished: Path, case_files: Path, tmp_path:
     here.mkdir()
     refused(run("warp", tmp_path, image, "-o", here / "a.mha"), 1, "finished run folder")
     refused(run("warp", finished, image, "-o", here / "a.jpg"), 2, "a.jpg: unknown suffix")
-    refused(run("warp", finished, image, "-o", here / "no" / "a.mha"), 2, "folder does not exist")
+    refused(run("warp", finished, image, "-o", image / "a.mha"), 1, "moving.nii.gz is a file")
+    refused(run("warp", finished, image, "-o", image), 2, "is read, and would be lost")
+    refused(run("warp-points", finished, points, "-o", points), 2, "is read, and would be lost")
+    for name in (run_folder.WARPED, run_folder.TRANSFORM, "transform.1.txt"):
+        suffix = ("warp", image) if name.endswith(".gz") else ("warp-points", points)
+        refused(run(suffix[0], finished, suffix[1], "-o", finished / name), 2, "belongs to the run")
+    refused(run("warp-points", finished, points, "-o", "/dev/full"), 2, "neither a file nor a")
+    odd = here / os.fsdecode(b"\xff.mha")
+    refused(run("warp", finished, image, "-o", odd), 2, "no UTF-8 text")
     refused(run("warp", finished, here / "none.mha", "-o", here / "a.mha"), 1, "no such file")
     refused(run("warp-points", finished, image, "-o", here / "p.txt"), 1, "expected a text file")
     refused(run("warp-points", finished, points, "-o", here), 2, "found a folder")
@@ -419,6 +427,10 @@ def test_bad_use_of_a_run_is_refused(finished: Path, case_files: Path, tmp_path:
     broken = Path(shutil.copytree(finished, tmp_path / "broken"))
     (broken / run_folder.TRANSFORM).write_text("(Transform")
     refused(run("warp-points", broken, points, "-o", here / "p.txt"), 1, "transform file cannot")
+    elsewhere = shutil.copy(finished / run_folder.TRANSFORM, tmp_path / "t.txt")
+    text = Path(elsewhere).read_text().replace('"transform.1.txt"', f'"{finished}/transform.1.txt"')
+    (broken / run_folder.TRANSFORM).write_text(text)
+    refused(run("warp-points", broken, points, "-o", here / "p.txt"), 1, "outside of its folder")
     (broken / run_folder.TRANSFORM).unlink()
     refused(run("warp", broken, image, "-o", here / "a.mha"), 1, "has no transform.txt")
 
@@ -474,7 +486,7 @@ def test_killed_half_way_nothing_looks_finished(name: str, case_files: Path, out
     assert "Traceback" not in said
     if name == "SIGKILL":
         assert not out.exists()
-        assert not list(out.parent.glob(f".run.partial-*/{run_folder.RUN_JSON}"))
+        assert not list(out.parent.glob(f".landmark-dir-*/new/run/{run_folder.RUN_JSON}"))
         wait_for(lambda: not engines() & mine, 5.0)
     else:
         assert process.returncode == shared.INTERRUPTED

@@ -57,7 +57,9 @@ def written(image: sitk.Image, steps: np.ndarray, path: Path) -> Path:
 def test_one_rule_in_every_format(suffix: str, oblique_ct: sitk.Image, tmp_path: Path) -> None:
     for slide_mm in (SILENT, SAID):
         steps = slid(oblique_ct, slide_mm)
-        image, warnings = read_with_warnings(written(oblique_ct, steps, tmp_path / f"ct.{suffix}"))
+        image, warnings, *_ = read_with_warnings(
+            written(oblique_ct, steps, tmp_path / f"ct.{suffix}")
+        )
         cosines = np.reshape(image.GetDirection(), (3, 3))
         assert_allclose(cosines.T @ cosines, np.eye(3), atol=1e-9)
         moved = corners(image) - corners(with_steps(oblique_ct, steps))

@@ -166,7 +166,7 @@ def test_what_is_left_open_is_taken_as_itk_does_and_said(case: str, tmp_path: Pa
 def test_other_units_are_converted_and_said(unit: str, factor: float, tmp_path: Path) -> None:
     spacing = " ".join(f"{value / factor:g}" for value in (1.5, 2, 4))
     change = {"DistanceUnits": unit, "ElementSpacing": spacing, "Offset": "1 2 3"}
-    image, (warning,) = read_with_warnings(made(tmp_path / "ct.mha", change))
+    image, (warning,), *_ = read_with_warnings(made(tmp_path / "ct.mha", change))
     assert_allclose(image.GetSpacing(), (1.5, 2, 4), rtol=1e-6)
     assert_allclose(image.GetOrigin(), np.array((1, 2, 3)) * factor, rtol=1e-6)
     assert "1.5 x 2 x 4 mm; readers that ignore the unit, as ITK does" in warning

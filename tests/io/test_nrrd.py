@@ -176,7 +176,7 @@ def test_other_units_are_converted_and_said(
 ) -> None:
     vectors = " ".join(f"({','.join(f'{x / factor:.9g}' for x in row)})" for row in STEPS)
     change = {field: f'"{unit}" ' * 3, "space directions": vectors, "space origin": "(1,2,3)"}
-    image, (warning,) = read_with_warnings(made(tmp_path / "ct.nrrd", change))
+    image, (warning,), *_ = read_with_warnings(made(tmp_path / "ct.nrrd", change))
     assert_allclose(index_to_mm(image), STEPS.T, atol=1e-6)
     assert_allclose(image.GetOrigin(), np.array((1, 2, 3)) * factor)
     assert f"counts in {unit}: read as voxels of 1.5 x 2 x 4 mm; readers that ignore" in warning

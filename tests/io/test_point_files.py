@@ -190,8 +190,18 @@ def test_check_inside_accepts_good_pairs_and_no_pairs(
 ) -> None:
     check_inside(good_pairs, *images)
     check_inside(some_pairs(0), *images)
-    strays = np.where(np.arange(20)[:, None] < 5, 1e4, good_pairs.fixed)  # a quarter may stray
-    check_inside(PointPairs(strays, good_pairs.moving, good_pairs.score), *images)
+    outside = good_pairs.fixed + np.where(np.arange(20) < 5, 60.0, 0.0)[:, None]  # a quarter may be
+    check_inside(PointPairs(outside, good_pairs.moving, good_pairs.score), *images)
+
+
+def test_a_point_that_lies_far_outside_is_named(
+    images: tuple[sitk.Image, sitk.Image], good_pairs: PointPairs
+) -> None:
+    far = np.where(np.arange(20)[:, None] == 6, 2000.0, 0.0)
+    with pytest.raises(BadPoints, match=r"fixed point 7 of 20 lies \d{4} mm outside"):
+        check_inside(PointPairs(good_pairs.fixed + far, good_pairs.moving), *images)
+    with pytest.raises(BadPoints, match=r"moving point 7 of 20 lies \d{4} mm outside"):
+        check_inside(PointPairs(good_pairs.fixed, good_pairs.moving - far), *images)
 
 
 def test_check_inside_names_the_mix_up(

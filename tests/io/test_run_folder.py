@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from landmark_dir.errors import BadRunFolder
+from landmark_dir.errors import BadArgument, BadRunFolder
 from landmark_dir.io.run_folder import (
     RUN_JSON,
+    WARPED,
+    is_of_a_run,
     new_run_folder,
     read_run_json,
     run_transform,
@@ -96,3 +98,59 @@ def test_hash_of_a_folder_follows_names_and_contents(tmp_path: Path) -> None:
     first = sha256(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     assert sha256(tmp_path) != first
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path: Path) -> None:
+    out = _finished(tmp_path / "run")
+    for foreign in ("notes.txt", "with/notes.txt", "transform.h5", "elsewhere"):
+        place = out / foreign
+        place.parent.mkdir(exist_ok=True)
+        place.mkdir() if foreign == "elsewhere" else place.write_text("mine")
+        with pytest.raises(BadRunFolder, match="no run has written, .*left alone"):
+            new_run_folder(out, overwrite=True).__enter__()
+        assert place.exists()
+        place.rmdir() if foreign == "elsewhere" else place.unlink()
+        if foreign.startswith("with"):
+            place.parent.rmdir()
+    with new_run_folder(out, overwrite=True) as folder:
+        write_run_json(folder, {"a": 2})
+
+
+def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
+    out = _finished(tmp_path / "run")
+    (out / WARPED).write_text("an image")
+    (tmp_path / "link").symlink_to(out)
+    for given in (out / WARPED, tmp_path / "link" / WARPED):
+        with pytest.raises(BadRunFolder, match=r"warped.nii.gz lies in .*run, which is to be"):
+            new_run_folder(out, overwrite=True, inputs=(None, 3, given)).__enter__()
+    assert (out / WARPED).is_file()
+
+
+def test_the_folder_one_is_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "..", str(tmp_path)):
+        with pytest.raises(BadArgument, match="folder you are in"):
+            new_run_folder(Path(out)).__enter__()
+
+
+def test_a_run_goes_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")
+    out = _finished(tmp_path / "link")
+    assert out.is_symlink()
+    assert (tmp_path / "disk" / "run" / RUN_JSON).is_file()
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", "{", '"a"', "[" * 100_000, "\udcff"])
+def test_a_run_json_of_another_shape_is_one_sentence(content: str, tmp_path: Path) -> None:
+    (tmp_path / RUN_JSON).write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(BadRunFolder, match=r"expected (a finished|an object)"):
+        read_run_json(tmp_path)
+
+
+def test_which_files_belong_to_a_run(tmp_path: Path) -> None:
+    out = _finished(tmp_path / "run")
+    assert is_of_a_run(out / "transform.1.txt")
+    assert is_of_a_run(out / WARPED)
+    assert not is_of_a_run(out / "labels.nii.gz")
+    assert not is_of_a_run(tmp_path / WARPED)

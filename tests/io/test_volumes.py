@@ -219,9 +219,12 @@ def test_full_disk_leaves_nothing_and_spares_the_old_file(
     assert path.read_text() == "old"
 
 
-def test_missing_folder_is_said(oblique_ct: sitk.Image, tmp_path: Path) -> None:
-    with pytest.raises(LandmarkDirError, match="none/ct.mha: cannot be written"):
-        write_volume(oblique_ct, tmp_path / "none" / "ct.mha")
+def test_missing_folder_is_made_and_a_file_in_the_way_is_said(
+    oblique_ct: sitk.Image, tmp_path: Path
+) -> None:
+    write_volume(oblique_ct, tmp_path / "none" / "ct.mha")
+    with pytest.raises(LandmarkDirError, match="cannot be created, .*ct.mha is a file"):
+        write_volume(oblique_ct, tmp_path / "none" / "ct.mha" / "ct.mha")
 
 
 def test_overlap_is_the_shared_share(oblique_ct: sitk.Image) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 from numpy.testing import assert_allclose
+from pydicom.dataset import Dataset
 
 from landmark_dir.io.volumes import read_volume, read_with_warnings
 from landmark_dir.options import RegisterOptions
 from landmark_dir.registration.inputs import as_volume, load_inputs
+from tests.made_dicom import write_series
 
 QOFFSET_X = 268  # in a NIfTI-1 header
 
@@ -56,3 +58,25 @@ def test_reading_alone_logs_them_with_the_name_of_the_file(
         image = read(path)
         assert_allclose(image.GetOrigin(), oblique_ct.GetOrigin(), atol=1e-4)
         assert caplog.text.count(f"{path}: qform and sform are up to 0.4 mm apart") == 1
+
+
+def test_what_a_run_keeps_of_a_dicom_series_names_no_one(
+    oblique_ct: sitk.Image, tmp_path: Path
+) -> None:
+    for side, patient, day in (("fixed", "ANNA", "20250103"), ("moving", "BERT", "20250113")):
+        (tmp_path / side).mkdir()
+
+        def tagged(_: int, dataset: Dataset, patient: str = patient, day: str = day) -> None:
+            dataset.PatientID, dataset.StudyDate = patient, day
+            dataset.SeriesDescription = "thorax 2 mm"
+
+        write_series(oblique_ct, tmp_path / side, tagged)
+    inputs = load_inputs(tmp_path / "fixed", tmp_path / "moving", RegisterOptions())
+    fixed, moving = (inputs.sources[side] for side in ("fixed", "moving"))
+    assert fixed["dicom"]["description"] == "thorax 2 mm"
+    assert len(fixed["dicom"]["series"]) == 16
+    assert moving["days_after_fixed"] == 10
+    assert "days_after_fixed" not in fixed
+    kept = repr(inputs.sources) + repr(inputs.warnings)
+    assert not any(word in kept for word in ("ANNA", "BERT", "2025", "1.2.826"))
+    assert sum("PatientID is not that of the fixed" in text for text in inputs.warnings) == 1
