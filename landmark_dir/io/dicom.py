@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from landmark_dir.errors import BadVolume
 from landmark_dir.io.dicom_files import is_dicom
 from landmark_dir.io.dicom_planes import Plane, read_planes
+from landmark_dir.io.dicom_resample import resampled
 from landmark_dir.io.dicom_series import (
     Series,
     below,
@@ -155,7 +156,7 @@ def _load(series: Series, name: str, group: int | None) -> Reading:
     made = stack(chosen, name)
     remarks = dict.fromkeys(remark for plane in made.planes for remark in plane.remarks)
     warnings = (*remarks, *made.warnings, *_left_out(series))
-    return Reading(_image(made), warnings, series=series)
+    return Reading(_image(made, name), warnings, series=series)
 
 
 def _each_once(files: list[str]) -> list[str]:
@@ -185,8 +186,9 @@ def _chosen(groups: list[Group], series_id: str, name: str, wanted: int | None) 
     )
 
 
-def _image(made: Stack) -> sitk.Image:
-    image = sitk.GetImageFromArray(read_voxels(made.planes))
+def _image(made: Stack, name: str) -> sitk.Image:
+    values = read_voxels(made.planes)
+    image = sitk.GetImageFromArray(values if made.even else resampled(values, made, name))
     image.SetOrigin(made.origin.tolist())
     image.SetSpacing(made.spacing_mm)
     image.SetDirection(made.direction.ravel().tolist())

@@ -1,4 +1,4 @@
-"""Planes of a DICOM series as one even stack, judged slice by slice; or why they are none."""
+"""Planes of a DICOM series as one stack, judged slice by slice; or why they are none."""
 
 import math
 from collections.abc import Callable, Hashable
@@ -10,24 +10,46 @@ from numpy.typing import NDArray
 
 from landmark_dir.errors import BadVolume
 from landmark_dir.io.dicom_files import EXPORT_AGAIN
+from landmark_dir.io.dicom_places import (
+    FEWEST,
+    ROUNDED_MM,
+    SAME_PLACE_MM,
+    SHORTEST_RUN,
+    TOLERATED_MM,
+    offsets_mm,
+    slice_distance,
+    tilt,
+)
 from landmark_dir.io.dicom_planes import Plane, Vector
 
-ROUNDED_MM = 0.05  # tags are rounded; a voxel that is nearer to its place is in its place
-TOLERATED_MM = 0.2  # up to here with a warning
-MISSING = 1.5  # times the median slice distance; half of a slice is missing
-SAME_PLACE_MM = 1e-3  # nearer slices are at the same place
 TURNED = 0.02  # 1 degree; orientations further apart are views of their own, like a scout
-SHORTEST_RUN = 3  # planes; a shuffled order has shorter runs
-EVEN_OUT = "open it in 3D Slicer with 'Acquisition geometry regularization', save it as NRRD"
 
 
 class Stack(NamedTuple):
-    """An even stack of planes; `direction` has the axes x, y, z as columns."""
+    """Planes, and the grid that they form or are to be resampled to.
+
+    Attributes
+    ----------
+    planes : list of Plane
+        In the order of their places along the normal.
+    origin : ndarray, shape (3,)
+        Centre of the first voxel of the grid, LPS mm.
+    direction : ndarray, shape (3, 3)
+        The axes x, y, z of the grid as columns.
+    spacing_mm : tuple of float
+    size_xyz : tuple of int
+        Voxels of the grid.
+    even : bool
+        Whether plane k is slice k of the grid; else it has to be resampled.
+    warnings : tuple of str
+    """
 
     planes: list[Plane]
     origin: Vector
     direction: NDArray[np.float64]
     spacing_mm: tuple[float, float, float]
+    size_xyz: tuple[int, int, int]
+    even: bool
     warnings: tuple[str, ...]
 
 
@@ -159,25 +181,56 @@ def _runs(
 
 
 def stack(planes: list[Plane], name: str) -> Stack:
-    """Sort planes of one acquisition along their normal and return the grid that they form.
+    """Sort planes of one acquisition along their normal and return the grid for them.
+
+    It is the even stack that they form. If they are tilted or uneven, it is a right-angled box
+    with their axes and even slices that holds all of them, with a warning.
 
     Raises
     ------
     BadVolume
-        If a voxel would lie more than `TOLERATED_MM` beside the place that the tags give it, or
-        the planes are not of one patient.
+        If a voxel would lie more than `TOLERATED_MM` beside the place that the tags give it and
+        resampling is no honest way out (`slice_distance`, `tilt`), or the planes are not of one
+        patient.
     """
     _check_alike(planes, name)
-    first = planes[0].orientation
-    direction = _direction(first)
+    direction = _direction(planes[0].orientation)
     places = np.array([plane.position for plane in planes]) @ direction[:, 2]
     planes = [planes[k] for k in np.argsort(places, kind="stable")]
     positions = np.array([plane.position for plane in planes])
-    step_mm = _check_distances(positions @ direction[:, 2], planes, name)
-    _check_sideways(positions, direction, name)
+    step_mm, uneven = slice_distance(positions @ direction[:, 2], planes, name)
     x_mm, y_mm = planes[0].spacing_mm.tolist()
-    made = Stack(planes, positions[0], direction, (x_mm, y_mm, step_mm), ())
-    return made._replace(warnings=(*_check_corners(made, name), *_order_remark(planes)))
+    size_xyz = planes[0].columns, planes[0].rows, len(planes)
+    made = Stack(planes, positions[0], direction, (x_mm, y_mm, step_mm), size_xyz, True, ())
+    if found := " and ".join(filter(None, (tilt(positions, direction, name), uneven))):
+        made = _boxed(made, found, name)
+    return made._replace(
+        warnings=(*made.warnings, *_check_corners(made, name), *_order_remark(planes))
+    )
+
+
+def _boxed(made: Stack, found: str, name: str) -> Stack:
+    """Widen the grid to a box that holds all planes; `found` tells why they need one."""
+    if len(made.planes) < FEWEST:
+        raise BadVolume(
+            f"{name}: {found}, and {len(made.planes)} slices are too few to resample, expected at"
+            f" least {FEWEST}; give the whole series"
+        )
+    offsets = offsets_mm(made.planes, made.direction)
+    extent = np.ptp(offsets, axis=0) / made.spacing_mm  # voxels
+    wider = np.ceil(extent[:2] - ROUNDED_MM / np.array(made.spacing_mm[:2])).clip(0).astype(int)
+    nx, ny, nz = made.size_xyz[0] + wider[0], made.size_xyz[1] + wider[1], 1 + round(extent[2])
+    empty = ", with the smallest value outside them" if wider.any() else ""
+    said = (
+        f"{found}: resampled to a right-angled box of {nx} x {ny} x {nz} voxels, slices"
+        f" {made.spacing_mm[2]:.4g} mm apart, linearly between neighbouring slices{empty}"
+    )
+    return made._replace(
+        origin=made.origin + made.direction[:, :2] @ offsets[:, :2].min(axis=0),
+        size_xyz=(int(nx), int(ny), nz),
+        even=False,
+        warnings=(said,),
+    )
 
 
 def _direction(orientation: Vector) -> NDArray[np.float64]:
@@ -248,77 +301,27 @@ def _check_orientation(planes: list[Plane], name: str) -> None:
         )
 
 
-def _check_distances(places: Vector, planes: list[Plane], name: str) -> float:
-    """Return the distance of slices, mm; `places` [N] along the normal, rising."""
-    gaps = np.diff(places)
-    if (same := np.flatnonzero(gaps < SAME_PLACE_MM)).size:
-        one, other = (_called(planes[k]) for k in (same[0], same[0] + 1))
-        raise BadVolume(
-            f"{name}: {same.size} of {len(planes)} slices lie where another one lies, such as {one}"
-            f" and {other}: copies, or several acquisitions; leave one of each in the folder"
-        )
-    usual = float(np.median(gaps))
-    found = f"slices {gaps.min():.4g} to {gaps.max():.4g} mm apart, usually {usual:.4g}"
-    if gaps.max() >= MISSING * usual or gaps.min() <= usual / MISSING:
-        raise BadVolume(
-            f"{name}: {found}: slices are missing, or several acquisitions are mixed"
-            f"; {EXPORT_AGAIN} or resample it to even slices"
-        )
-    step = float(places[-1] - places[0]) / len(gaps)
-    off = float(np.abs(places - places[0] - step * np.arange(len(places))).max())
-    if off > TOLERATED_MM:
-        raise BadVolume(
-            f"{name}: {found}: read as even, some would lie {off:.2g} mm beside their place"
-            f"; resample it to even slices ({EVEN_OUT})"
-        )
-    return step
-
-
-def _called(plane: Plane) -> str:
-    return f"{plane.file.name} frame {plane.frame + 1}" if plane.number is None else plane.file.name
-
-
-def _check_sideways(
-    positions: NDArray[np.float64], direction: NDArray[np.float64], name: str
-) -> None:
-    """Check that the positions [N, 3] follow the normal: each slice, not the ends alone."""
-    from_first = positions - positions[0]
-    along = from_first @ direction[:, 2]
-    sideways = from_first - along[:, None] * direction[:, 2]  # [N, 3]
-    if np.linalg.norm(sideways, axis=1).max() <= TOLERATED_MM:
-        return
-    slope = along @ sideways / (along @ along)  # mm sideways per mm along the stack
-    beside = np.linalg.norm(sideways - along[:, None] * slope, axis=1)
-    if beside.max() > TOLERATED_MM:
-        apart = float(np.linalg.norm(sideways - np.median(sideways, axis=0), axis=1).max())
-        raise BadVolume(
-            f"{name}: the slices do not lie behind each other, up to {apart:.3g} mm sideways"
-            f" (stations that were centred anew?); {EXPORT_AGAIN} with one centre"
-        )
-    degrees = math.degrees(math.atan(float(np.linalg.norm(slope))))
-    raise BadVolume(
-        f"{name}: gantry tilt of {degrees:.3g} degrees, each slice lies sideways of the one before"
-        f"; resample it to a box first ({EVEN_OUT})"
-    )
-
-
-def corner_error_mm(made: Stack) -> float:
+def _corner_error_mm(made: Stack) -> float:
     """How far a corner of a slice lies beside the place that its own tags give it, mm, at most."""
     far = 0.0
     x_mm, y_mm, z_mm = made.spacing_mm
     for k, plane in enumerate(made.planes):
+        first = made.origin + made.direction[:, 2] * (k * z_mm) if made.even else plane.position
         for x in (0, plane.columns - 1):
             for y in (0, plane.rows - 1):
                 dx, dy = plane.spacing_mm * (x, y)
                 own = plane.position + dx * plane.orientation[:3] + dy * plane.orientation[3:]
-                grid = made.origin + made.direction @ (x * x_mm, y * y_mm, k * z_mm)
+                grid = first + made.direction[:, :2] @ (x * x_mm, y * y_mm)
                 far = max(far, float(np.linalg.norm(own - grid)))
     return far
 
 
 def _check_corners(made: Stack, name: str) -> tuple[str, ...]:
-    """Last of all, and whatever the reason: every corner lies where its tags say."""
-    off = corner_error_mm(made)
+    """Last of all, and whatever the reason: every corner lies where its tags say.
+
+    Planes that are to be resampled are taken from where they are.
+    """
+    off = _corner_error_mm(made)
     if off > TOLERATED_MM:
         raise BadVolume(
             f"{name}: position, orientation and spacing of the slices do not fit one even stack"

@@ -718,22 +718,6 @@ def along(steps_mm: list[float], image: sitk.Image) -> made.Change:
     return change
 
 
-@pytest.mark.parametrize(
-    "steps_mm",
-    [
-        [0.0] * 6 + [1.6 * k for k in range(1, 7)],  # 4 mm, then 5.6 mm
-        [0.0] * 6 + [1.8] * 6,  # one gap of 1.45
-        [0.0] * 5 + [0.3] + [0.0] * 6,
-        [0.05 * k * k for k in range(12)],
-    ],
-)
-def test_uneven_slices_are_refused_by_what_adds_up(
-    steps_mm: list[float], oblique_ct: sitk.Image, tmp_path: Path
-) -> None:
-    made.write_series(oblique_ct, tmp_path, along(steps_mm, oblique_ct))
-    assert "mm beside their place; resample it to even slices" in refused(tmp_path)
-
-
 def test_slightly_uneven_slices_are_warned_of(oblique_ct: sitk.Image, tmp_path: Path) -> None:
     files = made.write_series(
         oblique_ct, tmp_path, along([0.0] * 5 + [0.15] + [0.0] * 6, oblique_ct)
@@ -753,24 +737,6 @@ def test_rounded_tags_are_read_without_a_word(oblique_ct: sitk.Image, tmp_path: 
     read = read_series(tmp_path, None)
     assert not read.warnings
     made.assert_as_tagged(read.image, files, mm=0.02)
-
-
-@pytest.mark.parametrize("degrees", [1.1, 10.0, 22.0])
-@pytest.mark.parametrize("enhanced", [False, True])
-def test_gantry_tilt_is_refused(
-    degrees: float, enhanced: bool, oblique_ct: sitk.Image, tmp_path: Path
-) -> None:
-    column = np.reshape(oblique_ct.GetDirection(), (3, 3))[:, 1]
-    slide = 4.0 * np.tan(np.radians(degrees)) * column  # mm for each slice
-
-    def frame(n: int, groups: Dataset) -> None:
-        made.moved(groups.PlanePositionSequence[0], n * slide)
-
-    if enhanced:
-        made.write_enhanced(oblique_ct, tmp_path / "a.dcm", change=frame)
-    else:
-        made.write_series(oblique_ct, tmp_path, lambda k, dataset: made.moved(dataset, k * slide))
-    assert f"gantry tilt of {degrees:g} degrees" in refused(tmp_path)
 
 
 def test_slices_turned_against_each_other_are_refused(
