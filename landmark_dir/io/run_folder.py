@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from landmark_dir.errors import BadRunFolder, LandmarkDirError
+from landmark_dir.io.text_files import json_value, told
 
 WARPED = "warped.nii.gz"
 FIXED_POINTS = "landmarks_fixed.txt"
@@ -125,11 +126,13 @@ def read_run_json(run: Path) -> dict[str, Any]:
         If `run` is not a finished run folder.
     """
     try:
-        content: dict[str, Any] = json.loads((run / RUN_JSON).read_text("utf-8"))
+        content = json_value((run / RUN_JSON).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise BadRunFolder(
             f"{run}: expected a finished run folder with {RUN_JSON}, found none that can be read"
         ) from error
+    if not isinstance(content, dict):
+        raise BadRunFolder(f"{run}: its {RUN_JSON} is {told(content)}, expected that of a run")
     return content
 
 
