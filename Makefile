@@ -49,6 +49,7 @@ test-bare: setup
 
 test-slow: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile many
 
 bench: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m benchmarks.run

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Points: TypeAlias = NDArray[np.float64]  # [N, 3], (x, y, z)
 
+FARTHEST_MM = 1e6  # from the origin; a file that speaks of a place beyond is damaged
+
 
 def as_points(values: ArrayLike) -> Points:
     """Return `values` as an (N, 3) float64 array; N may be 0.

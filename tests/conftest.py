@@ -2,18 +2,26 @@
 
 import signal
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import needs
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import settings
 from numpy.typing import NDArray
 from small_pairs import Case, make_case
 
 from landmark_dir.elastix.parameters import ParameterMap
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
 from landmark_dir.registration import stages
+
+# the same examples each time; `make test-slow` tries the other number
+EXAMPLES = {"derandomize": True, "database": None, "deadline": timedelta(seconds=10)}
+settings.register_profile("quick", max_examples=60, **EXAMPLES)
+settings.register_profile("many", max_examples=3000, **EXAMPLES)
+settings.load_profile("quick")
 
 OBLIQUE = (0.9, -0.3, 0.316, 0.338, 0.938, -0.072, -0.275, 0.172, 0.946)  # orthonormalised below
 

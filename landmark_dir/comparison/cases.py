@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,8 @@ def _case(header: list[str], row: list[str], number: str, where: str, folder: Pa
 def _check_files(case: Case, where: str) -> None:
     """Refuse what is not there, half a pair, and point files that cannot be read."""
     for column, file in case.files.items():
-        if not (file.is_file() or (column in NEEDED and file.is_dir())):
+        # unlike those of Path, these take a name that no file can have
+        if not (os.path.isfile(file) or (column in NEEDED and os.path.isdir(file))):
             raise LandmarkDirError(f"{where}: {column} {file}: no such file")
     for what in ("points", "labels"):
         given = [f"{side}_{what}" for side in NEEDED if f"{side}_{what}" in case.files]

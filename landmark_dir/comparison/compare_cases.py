@@ -13,11 +13,13 @@ import numpy as np
 from landmark_dir.comparison.cases import Case, read_cases
 from landmark_dir.comparison.compare import check_options, compare
 from landmark_dir.comparison.references import described
-from landmark_dir.comparison.tables import cases_table, write_figures
+from landmark_dir.comparison.tables import AFTER, ARMS, STATES, cases_table, write_figures
 from landmark_dir.errors import BadRunFolder, LandmarkDirError
 from landmark_dir.evaluation.statistics import paired_difference
+from landmark_dir.evaluation.verdict import WORDS
 from landmark_dir.io import run_folder
 from landmark_dir.io.outputs import output_place, replacing
+from landmark_dir.io.text_files import is_number
 from landmark_dir.options import DEFAULTS, RegisterOptions
 from landmark_dir.progress import Progress, part, silent
 
@@ -151,11 +153,11 @@ def _is_finished(
 
 def _changed(content: Figures, case: Case, options: RegisterOptions) -> list[str]:
     """Names of what is not as it was: version, options, files."""
-    inputs = content.get("inputs", {})
+    inputs = _part(content, "inputs")
     before = {
         "landmark_dir": content.get("landmark_dir"),
-        **content.get("options", {}),
-        **{name: file.get("sha256") for name, file in inputs.items()},
+        **_part(content, "options"),
+        **{name: _part(inputs, name).get("sha256") for name in inputs},
     }
     now = {
         "landmark_dir": version("landmark_dir"),
@@ -194,11 +196,34 @@ def _read(folder: Path) -> Figures:
 
 
 def _read_figures(folder: Path) -> Figures:
+    """The figures of a finished comparison, if they are of the kinds that one writes."""
     content = _read(folder)
-    names = ("states", "with_minus_without", "warnings")
-    if missing := [name for name in names if name not in content]:
-        raise BadRunFolder(f"{folder / run_folder.COMPARISON_JSON}: has no {missing[0]}")
-    return {name: content[name] for name in names}
+    if not _has_figures(_part(content, "states")):
+        raise BadRunFolder(
+            f"{folder}: its {run_folder.COMPARISON_JSON} has no whole figures of "
+            f"{', '.join(STATES)}; compare that case again with --overwrite"
+        )
+    return {name: content.get(name) for name in ("states", "with_minus_without", "warnings")}
+
+
+def _has_figures(states: Figures) -> bool:
+    """Tell whether all is there that the tables need, and of the kind that a comparison writes."""
+    arms = [_part(states, arm) for arm in ARMS]
+    kinds = [name for name in POOLED if name in _part(states, "with")]
+    means = [_mean(_part(states, state).get(name)) for state in AFTER for name in kinds]
+    shares = [arm.get(name) for arm in arms for name in ("folded_share", "seconds")]
+    return (
+        all(isinstance(states.get(state), dict) for state in STATES)
+        and all(map(is_number, means))
+        and all(share is None or is_number(share) for share in shares)
+        and all(arm.get("verdict") in WORDS for arm in arms)
+    )
+
+
+def _part(content: Figures, name: str) -> Figures:
+    """What a dict has under a name, if that is a dict; else nothing."""
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _pooled(cases: list[Figures]) -> dict[str, dict[str, Any]]:
@@ -216,8 +241,8 @@ def _pooled(cases: list[Figures]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _mean(figure: float | dict[str, float]) -> float:
-    return figure["mean"] if isinstance(figure, dict) else figure
+def _mean(figure: Any) -> Any:
+    return figure.get("mean") if isinstance(figure, dict) else figure
 
 
 def _write(comparison: CasesComparison, options: RegisterOptions, out: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from landmark_dir.errors import BadPoints
-from landmark_dir.io.text_files import read_text
+from landmark_dir.io.text_files import NUMBER, read_text
 
 ParameterMap: TypeAlias = dict[str, tuple[str, ...]]
 
@@ -46,11 +46,11 @@ COMPONENTS = frozenset(  # a list of them has one for each metric or image, not 
     }
 )
 
-_LINE = re.compile(r'\(\s*([^\s"()]+)\s*(.*)\)')
-_VALUES = re.compile(r'(?:"[^"]*"|[^\s"()]+|\s+)*')
+# `++`: what is not as expected is refused at once, instead of after every way to part the text
+_LINE = re.compile(r'\(\s*+([^\s"()]++)\s*+(.*)\)')
+_VALUES = re.compile(r'(?:"[^"]*"|[^\s"()]++|\s++)*+')
 _VALUE = re.compile(r'"([^"]*)"|([^\s"]+)')
 _COMMENT = re.compile(r'^((?:[^"/]|"[^"]*"|/(?!/))*)//.*$')
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
 
 def parse(text: str) -> ParameterMap:
@@ -92,7 +92,7 @@ def format_map(parameters: ParameterMap) -> str:
 
 
 def _format(values: tuple[str, ...]) -> str:
-    return " ".join(value if _NUMBER.match(value) else f'"{value}"' for value in values)
+    return " ".join(value if NUMBER.fullmatch(value) else f'"{value}"' for value in values)
 
 
 def read_parameters(path: Path) -> ParameterMap:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from landmark_dir.elastix.parameters import ParameterMap, format_map, read_parameters
 from landmark_dir.errors import BadRunFolder, ElastixFailed
+from landmark_dir.geometry import FARTHEST_MM
+from landmark_dir.io.text_files import NUMBER, quoted
 
 # elastix before 5.1 writes and reads the first spelling; later ones write the second, read both
 INITIAL = "InitialTransformParametersFileName"
@@ -46,25 +48,54 @@ def read_chain(transform: Path, *, inside: Path | None = None) -> list[Parameter
                 "followed; copy the run folder again"
             )
         parameters = _read_transform(path)
-        named = [parameters.pop(name, (NO_INITIAL,)) for name in (INITIAL, INITIAL_SINCE_5_1)]
         chain.append(parameters)
-        initial = next((name for (name,) in named if name != NO_INITIAL), None)
+        initial = _initial(parameters, path)
         if initial is None:
             return chain
-        path = (path.parent / initial).resolve()
+        path = initial
     raise ElastixFailed(f"{transform}: the chain of initial transforms comes back to {path}")
+
+
+def _initial(parameters: ParameterMap, path: Path) -> Path | None:
+    """Take out of a map which file is applied before it; None: no one."""
+    named = {name for key in (INITIAL, INITIAL_SINCE_5_1) for name in parameters.pop(key, ())}
+    named.discard(NO_INITIAL)
+    if len(named) > 1 or "" in named:
+        raise ElastixFailed(f"{path}: expected one initial transform, found {len(named)} names")
+    return (path.parent / named.pop()).resolve() if named else None
 
 
 def _read_transform(path: Path) -> ParameterMap:
     try:
         parameters = read_parameters(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ElastixFailed(f"{path}: transform file cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise ElastixFailed(f"transform file cannot be read, {error}") from error
-    if "Transform" not in parameters or "TransformParameters" not in parameters:
+    if len(parameters.get("Transform", ())) != 1 or "TransformParameters" not in parameters:
         raise ElastixFailed(f"{path}: expected an elastix transform file, found no Transform in it")
     if parameters.get("HowToCombineTransforms", ("Compose",)) != ("Compose",):
         raise ElastixFailed(f"{path}: expected HowToCombineTransforms Compose, found another way")
     return parameters
+
+
+def numbers(parameters: ParameterMap, name: str, count: int, file: Path) -> NDArray[np.float64]:
+    """Return the `count` values of a parameter: places, factors and sizes, in mm.
+
+    Raises
+    ------
+    ElastixFailed
+        If it is missing, has another number of values, or one is no number that can be true.
+    """
+    words = parameters.get(name, ())
+    if len(words) != count:
+        raise ElastixFailed(f"{file}: expected {count} numbers for {name}, found {len(words)}")
+    for word in words:
+        if not (NUMBER.fullmatch(word) and abs(float(word)) <= FARTHEST_MM):
+            raise ElastixFailed(
+                f"{file}: expected numbers up to {FARTHEST_MM:g} for {name}, found {quoted(word)}"
+            )
+    return np.array(words, dtype=np.float64)
 
 
 def write_chain(

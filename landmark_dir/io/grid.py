@@ -11,11 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmark_dir.errors import BadVolume
-from landmark_dir.geometry import corners, index_to_mm
+from landmark_dir.geometry import FARTHEST_MM, corners, index_to_mm
 from landmark_dir.io.reading import Reading
 
 SPACING_MM = (1e-3, 100.0)  # smallest and largest voxel that can be a CT's, micro-CT included
-FARTHEST_MM = 1e6  # of a corner from the origin; a header beyond is damaged
 ROUNDED = 1e-6  # of a cosine: float32 in a header, 0.0005 mm at the end of 500 mm
 SILENT_MM = 0.02  # straightening moves no corner by more: not worth a word
 STRAIGHTENED_MM = 0.5  # straightening moves a corner by more: refused

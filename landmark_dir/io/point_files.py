@@ -4,7 +4,7 @@ elastix reads most broken point files without a word and registers towards garba
 written in exactly one form and a user's are read strictly: refused, with the line, or right.
 """
 
-import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from landmark_dir.io.slicer_points import (
     write_fcsv,
     write_markups,
 )
-from landmark_dir.io.text_files import numbers, quoted, read_text, write_text
+from landmark_dir.io.text_files import BLANKS, numbers, quoted, read_text, write_text
 from landmark_dir.points import PointPairs
 
 CSV_COLUMNS = ("fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z", "score")
@@ -56,8 +56,8 @@ def read_elastix_points(path: str | Path) -> Points:
     BadPoints
         If elastix would misread the file; the message names the line.
     """
-    lines = read_text(path).rstrip().splitlines()
-    kind = lines[0].strip() if lines else ""
+    lines = read_text(path).rstrip(BLANKS).split("\n")
+    kind = lines[0].strip(BLANKS)
     if kind == "index":
         raise BadPoints(
             f"{path}, line 1: voxel indices, which elastix rounds to whole voxels"
@@ -65,7 +65,7 @@ def read_elastix_points(path: str | Path) -> Points:
         )
     if kind != "point":
         raise BadPoints(f"{path}, line 1: expected the word 'point', found {quoted(kind)}")
-    count = lines[1].strip() if len(lines) > 1 else ""
+    count = lines[1].strip(BLANKS) if len(lines) > 1 else ""
     if not (count.isascii() and count.isdigit()):
         raise BadPoints(
             f"{path}, line 2: expected the number of points alone, found {quoted(count)}"
@@ -145,8 +145,8 @@ def read_csv(path: str | Path) -> PointPairs:
     BadPoints
         If the header or a row is another one; the message names the line.
     """
-    lines = list(csv.reader(read_text(path).rstrip().splitlines()))
-    if not lines or tuple(lines[0]) != CSV_COLUMNS:
+    lines = [line.split(",") for line in read_text(path).rstrip(BLANKS).split("\n")]
+    if tuple(lines[0]) != CSV_COLUMNS:
         raise BadPoints(f"{path}, line 1: expected the header {','.join(CSV_COLUMNS)}")
     rows = [
         numbers(words, len(CSV_COLUMNS), f"{path}, line {number}")
@@ -162,4 +162,4 @@ def read_csv(path: str | Path) -> PointPairs:
 def _row(line: str, where: str) -> list[float]:
     if "," in line:
         raise BadPoints(f"{where}: comma in {quoted(line)}; use decimal points and spaces")
-    return numbers(line.split(), 3, where)
+    return numbers(re.split("[ \t]+", line.strip(BLANKS)), 3, where)

@@ -14,7 +14,7 @@ from typing import Any
 
 from landmark_dir.errors import BadArgument, BadPoints, BadRunFolder, LandmarkDirError
 from landmark_dir.io.outputs import output_place, replacing
-from landmark_dir.io.text_files import read_text
+from landmark_dir.io.text_files import json_value, read_text, told
 
 WARPED = "warped.nii.gz"
 FIXED_POINTS = "landmarks_fixed.txt"
@@ -182,14 +182,14 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is not there, or not JSON.
     """
     try:
-        content = json.loads(read_text(path))
-    except (BadPoints, ValueError, RecursionError) as error:
+        content = json_value(read_text(path))
+    except (BadPoints, ValueError) as error:
         raise BadRunFolder(
             f"{path.parent}: expected a finished run folder with {path.name}, found none that can "
             "be read"
         ) from error
     if not isinstance(content, dict):
-        raise BadRunFolder(f"{path}: expected an object, found {type(content).__name__}")
+        raise BadRunFolder(f"{path.parent}: its {path.name} is {told(content)}, expected an object")
     return content
 
 

@@ -11,8 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_dir.errors import BadPoints
-from landmark_dir.geometry import Points, as_points
-from landmark_dir.io.text_files import numbers, read_text, write_text
+from landmark_dir.geometry import FARTHEST_MM, Points, as_points
+from landmark_dir.io.text_files import (
+    is_place,
+    json_value,
+    numbers,
+    quoted,
+    read_text,
+    told,
+    write_text,
+)
 from landmark_dir.points import RAS_TO_LPS
 
 MARKUPS_SCHEMA = (
@@ -90,19 +98,22 @@ def read_markups(path: str | Path) -> PointList:
     BadPoints
         If it is no markups file, or holds several lists, another unit or unplaced points.
     """
+    text = read_text(path)
     try:
-        (markup,) = json.loads(read_text(path))["markups"]
-        system = markup.get("coordinateSystem", "LPS")
-        unit = markup.get("coordinateUnits", "mm")
+        (markup,) = json_value(text)["markups"]
         listed = markup["controlPoints"]
         points = as_points([_position(point) for point in listed])
-        labels = tuple(str(point.get("label", "")) for point in listed)
+        labels = tuple(_label(point) for point in listed)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadPoints(
             f"{path}: expected 3D Slicer markups with one list of placed points ({error})"
         ) from error
-    if system not in ("LPS", "RAS") or not (unit == "mm" or "mm" in unit):
-        raise BadPoints(f"{path}: expected LPS or RAS in mm, found {system!r} in {unit!r}")
+    system = markup.get("coordinateSystem", "LPS")
+    unit = markup.get("coordinateUnits", "mm")
+    in_mm = unit == "mm" or (isinstance(unit, list) and unit[:1] == ["mm"])  # code, its system
+    if system not in ("LPS", "RAS") or not in_mm:
+        found = f"{told(system)} in {told(unit)}"
+        raise BadPoints(f"{path}: expected LPS or RAS in mm, found {found}")
     return PointList(points * RAS_TO_LPS if system == "RAS" else points, labels)
 
 
@@ -114,39 +125,41 @@ def read_fcsv(path: str | Path) -> PointList:
     BadPoints
         If the coordinate system is not named or is voxel indices, or a row is not as expected.
     """
-    header, rows = {}, []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    header: dict[str, str] = {}
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        where = f"{path}, line {number}"
         if line.startswith("#"):
-            name, _, value = line.lstrip("# ").partition("=")
-            header[name.strip()] = value.strip()
+            name, _, value = (part.strip() for part in line.lstrip("# ").partition("="))
+            if header.setdefault(name, value) != value:
+                raise BadPoints(f"{where}: a second {quoted(name)}, which says another thing")
         elif line.strip():
-            rows.append((number, next(csv.reader([line]))))
+            rows.append((where, _cells(line, where)))
     system = FCSV_SYSTEMS.get(header.get("CoordinateSystem", ""))
     if system is None:
         raise BadPoints(
             f"{path}: expected a line '# CoordinateSystem = LPS' or RAS, found "
-            f"{header.get('CoordinateSystem', 'none')!r}"
+            f"{quoted(header.get('CoordinateSystem', 'none'))}"
         )
     columns = header.get("columns", FCSV_COLUMNS).split(",")
-    if not {"x", "y", "z"} <= set(columns):
-        raise BadPoints(f"{path}: expected the columns x, y and z, found {','.join(columns)}")
+    if [columns.count(axis) for axis in "xyz"] != [1, 1, 1]:
+        found = quoted(",".join(columns))
+        raise BadPoints(f"{path}: expected one column each for x, y and z, found {found}")
     points, labels = [], []
-    for number, cells in rows:
+    for where, cells in rows:
         if len(cells) != len(columns):
-            raise BadPoints(
-                f"{path}, line {number}: expected {len(columns)} columns, found {len(cells)}"
-            )
+            raise BadPoints(f"{where}: expected {len(columns)} columns, found {len(cells)}")
         named = dict(zip(columns, cells, strict=True))
-        xyz = [named.get(axis, "") for axis in "xyz"]
-        points.append(numbers(xyz, 3, f"{path}, line {number}"))
+        points.append(numbers([named[axis] for axis in "xyz"], 3, where))
         labels.append(named.get("label", ""))
     listed = as_points(points)
     return PointList(listed * RAS_TO_LPS if system == "RAS" else listed, tuple(labels))
 
 
 def write_fcsv(listed: PointList, path: str | Path) -> None:
-    """Write a point list for 3D Slicer before version 5, in LPS mm."""
+    """Write a point list for 3D Slicer before version 5, in LPS mm; one line a point."""
     names = listed.labels or _row_numbers(len(listed.points))
+    names = [" ".join(name.splitlines()) for name in names]
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
     for row, (point, label) in enumerate(zip(listed.points.tolist(), names, strict=True), start=1):
@@ -158,8 +171,22 @@ def write_fcsv(listed: PointList, path: str | Path) -> None:
 
 def _position(point: dict[str, Any]) -> list[float]:
     if point.get("positionStatus", "defined") != "defined":
-        raise ValueError(f"point {point.get('label', '')!r} is not placed")
-    position = [float(value) for value in point["position"]]
-    if len(position) != 3 or not np.isfinite(position).all():
-        raise ValueError(f"point {point.get('label', '')!r} is not three finite numbers")
-    return position
+        raise ValueError(f"point {_label(point)!r} is not placed")
+    position = point["position"]
+    if not (isinstance(position, list) and len(position) == 3 and all(map(is_place, position))):
+        raise ValueError(f"point {_label(point)!r} is not three numbers up to {FARTHEST_MM:g} mm")
+    return [float(value) for value in position]
+
+
+def _label(point: dict[str, Any]) -> str:
+    label = point.get("label", "")
+    if not isinstance(label, str):
+        raise ValueError(f"label {told(label)} is no text")
+    return label
+
+
+def _cells(line: str, where: str) -> list[str]:
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise BadPoints(f"{where}: expected cells between commas ({error})") from error

@@ -1,6 +1,7 @@
 """A finished registration at hand: its transform, images, landmarks, figures and verdict."""
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +12,18 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir.errors import BadRunFolder, LandmarkDirError
-from landmark_dir.evaluation.verdict import Verdict
+from landmark_dir.evaluation.verdict import WORDS, Verdict
+from landmark_dir.geometry import same_grid
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import read_csv
+from landmark_dir.io.text_files import is_number, is_place, told
 from landmark_dir.io.volumes import read_image, read_volume
 from landmark_dir.points import PointPairs
 from landmark_dir.registration.inputs import as_path
 from landmark_dir.transforms.chain import Chain, read_transform
 from landmark_dir.transforms.fields import displacement, jacobian
+
+ROUNDED_MM = 0.01  # single precision in the header of the warped image moves no corner by more
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,11 +97,11 @@ class Result:
 
     def summary(self) -> str:
         """One line for people."""
-        text = f"correlation {self.metrics['correlation']:.3f}"
+        text = f"correlation {_shown(self.metrics['correlation'], '.3f')}"
         if len(self.landmarks):
-            residual = self.metrics["residual_mm"]
-            text = f"{len(self.landmarks)} landmarks, residual {residual['median']:.2f} mm, {text}"
-        text = f"{text}, {self.metrics['folded_share']:.2%} folded"
+            median = _shown((self.metrics["residual_mm"] or {}).get("median"), ".2f")
+            text = f"{len(self.landmarks)} landmarks, residual {median} mm, {text}"
+        text = f"{text}, {_shown(self.metrics['folded_share'], '.2%')} folded"
         return f"{self.verdict.verdict} ({'; '.join(self.verdict.reasons)}); {text}"
 
     def __repr__(self) -> str:
@@ -118,6 +123,11 @@ class Result:
         )
 
 
+def _shown(value: float | None, form: str) -> str:
+    """A figure for people; `run.json` has null for one that is not known."""
+    return "unknown" if value is None else format(value, form)
+
+
 def _fixed_image(content: dict[str, Any]) -> sitk.Image | None:
     """The fixed image that `run.json` names, if it is still the file that the run was made from."""
     named = content["inputs"]["fixed"]
@@ -125,7 +135,7 @@ def _fixed_image(content: dict[str, Any]) -> sitk.Image | None:
     try:
         if path is not None and path.exists() and run_folder.sha256(path) == named["sha256"]:
             return read_volume(path)
-    except LandmarkDirError:
+    except (LandmarkDirError, OSError):
         pass
     return None
 
@@ -133,10 +143,75 @@ def _fixed_image(content: dict[str, Any]) -> sitk.Image | None:
 def _warped(folder: Path, fixed: dict[str, Any]) -> sitk.Image:
     """The warped image on the grid of the fixed one, whose file rounds it to single precision."""
     image = read_image(folder / run_folder.WARPED).image
-    image.SetSpacing(fixed["spacing_mm"])
-    image.SetOrigin(fixed["origin_mm"])
-    image.SetDirection(fixed["direction"])
-    return image
+    exact = sitk.Image(image)
+    try:
+        exact.SetSpacing(fixed["spacing_mm"])
+        exact.SetOrigin(fixed["origin_mm"])
+        exact.SetDirection(fixed["direction"])
+        fits = same_grid(exact, image, ROUNDED_MM)
+    except RuntimeError:  # a spacing of 0, directions that are none
+        fits = False
+    if not fits:
+        raise BadRunFolder(
+            f"{folder}: {run_folder.RUN_JSON} and {run_folder.WARPED} lie on different grids"
+            "; copy the run folder again"
+        )
+    return exact
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _source(value: object) -> bool:
+    """A path and its hash, or a path of null for an image in memory."""
+    if not isinstance(value, dict) or "path" not in value:
+        return False
+    return not value["path"] or all(isinstance(value.get(key), str) for key in ("path", "sha256"))
+
+
+def _number_or_null(value: object) -> bool:
+    return value is None or is_number(value)
+
+
+def _places(count: int) -> Callable[[object], bool]:
+    return lambda value: (
+        isinstance(value, list) and len(value) == count and all(map(is_place, value))
+    )
+
+
+SHAPE: dict[str, Callable[[object], bool]] = {  # of `run.json`, as far as a result needs it
+    "verdict.verdict": lambda value: value in WORDS,
+    "verdict.reasons": _texts,
+    "warnings": _texts,
+    "metrics.correlation": _number_or_null,
+    "metrics.folded_share": _number_or_null,
+    "metrics.residual_mm": lambda value: (
+        value is None or (isinstance(value, dict) and all(map(_number_or_null, value.values())))
+    ),
+    "inputs.fixed.spacing_mm": _places(3),
+    "inputs.fixed.origin_mm": _places(3),
+    "inputs.fixed.direction": _places(9),
+    "inputs.fixed": _source,
+    "inputs.moving": _source,
+}
+
+
+def _check_shape(content: dict[str, Any], folder: Path) -> None:
+    """Refuse a `run.json` whose parts are not of the kind that a run writes."""
+    for name, fits in SHAPE.items():
+        value: Any = content
+        for key in name.split("."):
+            if not (isinstance(value, dict) and key in value):
+                raise BadRunFolder(
+                    f"{folder}: {run_folder.RUN_JSON} has no {name}; copy the run folder again"
+                )
+            value = value[key]
+        if not fits(value):
+            raise BadRunFolder(
+                f"{folder}: {run_folder.RUN_JSON} has {told(value)} as {name}, which no run writes"
+                "; copy the run folder again"
+            )
 
 
 def open_run(run: str | Path) -> Result:
@@ -150,19 +225,14 @@ def open_run(run: str | Path) -> Result:
     folder = as_path(run, "run", "the path of a run folder")
     content = run_folder.read_run_json(folder)
     transform = run_folder.run_transform(folder)
+    _check_shape(content, folder)
     table = folder / run_folder.LANDMARKS_CSV
-    try:
-        verdict = Verdict(content["verdict"]["verdict"], content["verdict"]["reasons"])
-        return Result(
-            folder,
-            read_transform(transform, inside=folder),
-            _warped(folder, content["inputs"]["fixed"]),
-            read_csv(table) if table.is_file() else PointPairs.empty(),
-            content["metrics"],
-            content["warnings"],
-            verdict,
-        )
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise BadRunFolder(
-            f"{folder}: expected a finished run folder, {error} is missing"
-        ) from error
+    return Result(
+        folder,
+        read_transform(transform, inside=folder),
+        _warped(folder, content["inputs"]["fixed"]),
+        read_csv(table) if table.is_file() else PointPairs.empty(),
+        content["metrics"],
+        content["warnings"],
+        Verdict(content["verdict"]["verdict"], content["verdict"]["reasons"]),
+    )

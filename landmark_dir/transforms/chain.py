@@ -4,6 +4,7 @@ Read from an elastix transform file, evaluated with numpy and SimpleITK. Fixed p
 points, LPS mm, as in elastix; agrees with transformix to a micrometre.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmark_dir.elastix.parameters import ParameterMap
-from landmark_dir.elastix.transform_files import read_chain, write_bspline
-from landmark_dir.errors import BadRunFolder
+from landmark_dir.elastix.transform_files import numbers, read_chain, write_bspline
+from landmark_dir.errors import BadRunFolder, ElastixFailed
 from landmark_dir.geometry import Points, as_points
-from landmark_dir.transforms.bspline import BSpline, Floats
+from landmark_dir.transforms.bspline import SUPPORT, BSpline, Floats
+
+SINGULAR = 1e-3  # determinant of directions below which they are none
 
 
 class Step(Protocol):
@@ -115,27 +118,45 @@ def write_after(step: BSpline, initial: Path, file: Path) -> Path:
 
 def _step(parameters: ParameterMap, file: Path) -> Step:
     (kind,) = parameters["Transform"]
-    values = _floats(parameters, "TransformParameters")
-    if kind == "TranslationTransform":
+    said = parameters.get("NumberOfParameters", (str(len(parameters["TransformParameters"])),))
+    values = numbers(parameters, "TransformParameters", _count(said, file), file)
+    if kind == "TranslationTransform" and len(values) == 3:
         return Linear(np.eye(3), np.zeros(3), values)
-    if kind == "AffineTransform":
-        centre = _floats(parameters, "CenterOfRotationPoint")
+    if kind == "AffineTransform" and len(values) == 12:
+        centre = numbers(parameters, "CenterOfRotationPoint", 3, file)
         return Linear(values[:9].reshape(3, 3), centre, values[9:])
     order = parameters.get("BSplineTransformSplineOrder", ("3",))
     if kind in ("BSplineTransform", "RecursiveBSplineTransform") and order == ("3",):
-        x, y, z = (int(float(n)) for n in parameters["GridSize"])
-        return BSpline(
-            values.reshape(3, z, y, x),
-            _floats(parameters, "GridOrigin"),
-            _floats(parameters, "GridSpacing"),
-            # elastix writes the matrix column by column
-            _floats(parameters, "GridDirection").reshape(3, 3).T,
-        )
+        return _bspline(parameters, values, file)
     raise BadRunFolder(
-        f"{file}: expected translations, affine maps and cubic b-splines, found {kind}; "
-        "use transformix for this one"
+        f"{file}: expected translations, affine maps and cubic b-splines in 3D, found {kind} of "
+        f"{len(values)} parameters; use transformix for this one"
     )
 
 
-def _floats(parameters: ParameterMap, name: str) -> Floats:
-    return np.array(parameters[name], dtype=np.float64)
+def _count(said: tuple[str, ...], file: Path) -> int:
+    if len(said) != 1 or not re.fullmatch("[0-9]{1,18}", said[0]):
+        raise ElastixFailed(f"{file}: expected one whole number for NumberOfParameters")
+    return int(said[0])
+
+
+def _bspline(parameters: ParameterMap, values: Floats, file: Path) -> BSpline:
+    size = numbers(parameters, "GridSize", 3, file)
+    spacing = numbers(parameters, "GridSpacing", 3, file)
+    # elastix writes the matrix column by column
+    direction = numbers(parameters, "GridDirection", 9, file).reshape(3, 3).T
+    fits = (size > SUPPORT).all() and (size % 1 == 0).all() and 3 * size.prod() == len(values)
+    if not fits or spacing.min() <= 0 or abs(np.linalg.det(direction)) < SINGULAR:
+        raise ElastixFailed(
+            f"{file}: its b-spline has no grid that fits its {len(values)} parameters"
+            " (GridSize, GridSpacing, GridDirection); copy it again"
+        )
+    index, cyclic = parameters.get("GridIndex", ("0",) * 3), parameters.get("UseCyclicTransform")
+    if index != ("0",) * 3 or cyclic not in (None, ("false",)):
+        raise ElastixFailed(
+            f"{file}: expected a b-spline with GridIndex 0 0 0 that is not cyclic"
+            "; use transformix for this one"
+        )
+    x, y, z = size.astype(int)
+    origin = numbers(parameters, "GridOrigin", 3, file)
+    return BSpline(values.reshape(3, z, y, x), origin, spacing, direction)

@@ -281,8 +281,8 @@ def test_markups_in_ras_are_flipped(tmp_path: Path) -> None:
         (('"LPS"', '"IJK"'), "expected LPS or RAS in mm, found 'IJK'"),
         (('"mm"', '"um"'), "found 'LPS' in 'um'"),
         (('"defined"', '"undefined"'), "point '1' is not placed"),
-        (("3.0\n", "NaN\n"), "point '1' is not three finite numbers"),
-        (("3.0\n", "3.0, 4.0\n"), "point '1' is not three finite numbers"),
+        (("3.0\n", "NaN\n"), "point '1' is not three numbers up to"),
+        (("3.0\n", "3.0, 4.0\n"), "point '1' is not three numbers up to"),
         (('"controlPoints"', '"points"'), "expected 3D Slicer markups"),
         (('"markups": [', '"markups": [{}, '), "expected 3D Slicer markups"),
         (("{", ""), "expected 3D Slicer markups"),
@@ -334,7 +334,7 @@ def test_fcsv_of_both_coordinate_systems(system: str, sign: int, tmp_path: Path)
         (("# CoordinateSystem = LPS\n", ""), "found 'none'"),
         (("10.0", "ten"), "line 4: expected 3 numbers"),
         (("2,1.0,2.0,3.0", "2,1.0"), "line 5: expected 14 columns, found 12"),
-        (("id,x,y,z", "id,r,a,s"), "expected the columns x, y and z"),
+        (("id,x,y,z", "id,r,a,s"), "expected one column each for x, y and z"),
     ],
 )
 def test_fcsv_malformed_is_refused(change: tuple[str, str], said: str, tmp_path: Path) -> None:

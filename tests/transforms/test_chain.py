@@ -177,7 +177,7 @@ def test_another_kind_of_transform_is_refused(oblique_ct: sitk.Image, tmp_path: 
     file = tmp_path / "start.txt"
     text = format_translation([0, 0, 0], oblique_ct)
     file.write_text(text.replace("TranslationTransform", "EulerTransform"))
-    with pytest.raises(BadRunFolder, match="found EulerTransform; use transformix"):
+    with pytest.raises(BadRunFolder, match="found EulerTransform of 3 parameters; use transf"):
         read_transform(file)
 
 
