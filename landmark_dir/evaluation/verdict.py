@@ -98,6 +98,9 @@ class Finished:
     fixed, body : sitk.Image
         The fixed image, and where it counts.
     moving : sitk.Image
+        As the registration saw it.
+    padding : sitk.Image or None
+        Voxels of it that hold no data, 0 / 1; there stands its smallest value.
     before, warped : sitk.Image
         The moving image on the fixed grid, before and after.
     affine, transform : Chain
@@ -111,6 +114,7 @@ class Finished:
     fixed: sitk.Image
     body: sitk.Image
     moving: sitk.Image
+    padding: sitk.Image | None
     before: sitk.Image
     warped: sitk.Image
     affine: Chain
@@ -154,9 +158,10 @@ def judged(run: Finished) -> Judgement:
     at_guides = residual_mm(run.transform, run.guiding)
     at_held_back = residual_mm(run.transform, run.held_back)
     after_affine = residual_mm(run.affine, run.held_back)
-    outside = float(sitk.GetArrayViewFromImage(run.moving).min())
-    cubic, kind = sitk.sitkBSpline, sitk.sitkFloat32
-    affine_image = sitk.Resample(run.moving, run.fixed, run.affine.itk(), cubic, outside, kind)
+    values = sitk.GetArrayViewFromImage(run.moving)
+    outside, highest = float(values.min()), float(values.max())
+    warped = sitk.Clamp(run.warped, run.warped.GetPixelID(), outside, highest)
+    affine_image = _affine_image(run, outside)
     folds = folding(run.transform.map_points, run.fixed, run.body)
     agreement = run.agreed / run.matched if run.matched else float("nan")
     evidence = Evidence(
@@ -167,7 +172,7 @@ def judged(run: Finished) -> Judgement:
         matched=run.matched,
         disagreeing=1 - agreement,
         folded=folds.folded_share,
-        correlation=_correlation(run, run.warped, outside),
+        correlation=_correlation(run, warped, outside),
         correlation_affine=_correlation(run, affine_image, outside),
     )
     metrics = {
@@ -185,6 +190,16 @@ def judged(run: Finished) -> Judgement:
         **folds._asdict(),
     }
     return Judgement(metrics, judge(evidence), at_guides, at_held_back)
+
+
+def _affine_image(run: Finished, outside: float) -> sitk.Image:
+    """The moving image on the fixed grid after the affine stage."""
+    affine, kind = run.affine.itk(), sitk.sitkFloat32
+    image = sitk.Resample(run.moving, run.fixed, affine, sitk.sitkBSpline, outside, kind)
+    if run.padding is None:
+        return image
+    padded = sitk.Resample(run.padding, run.fixed, affine, sitk.sitkNearestNeighbor, 0)
+    return sitk.Mask(image, padded, outside, 1)
 
 
 def _known(summary: Summary) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ another modality is a second `InputScale` and its weights, nothing else.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -65,19 +66,58 @@ CT = InputScale(
 )
 AIR_HU = -1000.0  # air as a scanner measures it
 SCANNER_HU = (-1024.0, 3071.0)  # what a 12-bit CT stores
+OFFSET = 1024.0  # of HU that are stored without sign
+NOISE_HU = 60.0  # below the offset air; fat is as far below water, and there is much of it
+LEAST_AIR, LEAST_SOFT_TISSUE = 0.002, 0.02  # share of the voxels of a CT
+MOST_OF_A_BODY = 0.7  # share of its voxels that is soft tissue; of a thigh 0.9
 SCALES = {scale.name: scale for scale in (CT,)}
 
 
-def looks_like_ct(image: sitk.Image) -> str | None:
-    """Return one sentence that says why the voxels are hardly HU, or None if they may be."""
-    values = sitk.GetArrayViewFromImage(image)[::2, ::4, ::4]
+def within_scanner_range(image: sitk.Image) -> sitk.Image:
+    """Clip HU to what a scanner stores; the same image where there is nothing to clip."""
+    values, (low, high) = sitk.GetArrayViewFromImage(image), SCANNER_HU
+    if values.min() >= low and values.max() <= high:
+        return image
+    return sitk.Clamp(image, image.GetPixelID(), low, high)
+
+
+def looks_like_ct(image: sitk.Image, padding: sitk.Image | None = None) -> str | None:
+    """Return one sentence that says why the voxels are hardly HU, or None if they may be.
+
+    Parameters
+    ----------
+    padding : sitk.Image, optional
+        0 / 1 on the grid of `image`: voxels that do not count. They take the place of air.
+    """
+    thinned = np.s_[::2, ::4, ::4]
+    values = sitk.GetArrayViewFromImage(image)[thinned]
+    if padding is not None:
+        values = values[sitk.GetArrayViewFromImage(padding)[thinned] == 0]
+    if said := _shifted(values):
+        return said
     low, high = CT.soft_tissue
-    if np.mean(values < CT.body_above) < 0.002:
+    if padding is None and np.mean(values < CT.body_above) < LEAST_AIR:
         least = values.min()
         return f"no air below {CT.body_above:g} HU (smallest voxel {least:g}); is this CT in HU?"
     soft_tissue = np.mean((values > low) & (values < high))
-    if soft_tissue < 0.02:
+    if soft_tissue < LEAST_SOFT_TISSUE:
         return (
             f"only {soft_tissue:.1%} of the voxels within {high:g} HU of water; is this CT in HU?"
         )
     return None
+
+
+def _shifted(values: NDArray[Any]) -> str | None:
+    """What to say of values that would be HU without an offset of 1024; None of others."""
+    hu = values.astype(np.float64) - OFFSET
+    body, (low, high) = hu > CT.body_above, CT.soft_tissue
+    if np.mean(values < -NOISE_HU) > LEAST_AIR or not LEAST_AIR < np.mean(~body) < 1:
+        return None
+    tissue = hu[body]
+    if np.mean((tissue > low) & (tissue < high)) < MOST_OF_A_BODY:
+        return None
+    air, water = (np.median(part) + OFFSET for part in (hu[~body], tissue))
+    return (
+        f"looks like HU + {OFFSET:g}, expected HU: air lies near {air:.0f} and tissue near "
+        f"{water:.0f}; subtract {OFFSET:g}"
+    )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import SimpleITK as sitk
 
@@ -26,7 +26,8 @@ from landmark_dir.io.volumes import (
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs, check_inside
 from landmark_dir.preprocessing.body_mask import body_mask
-from landmark_dir.preprocessing.intensity import looks_like_ct
+from landmark_dir.preprocessing.intensity import looks_like_ct, within_scanner_range
+from landmark_dir.preprocessing.padding import padding_mask
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,16 @@ class Inputs:
 
     Attributes
     ----------
+    fixed, moving : sitk.Image
+        As a registration sees them: CT within what a scanner stores, padding as dark as air.
+    original_moving : sitk.Image
+        With its own values: what the warped image is made from.
+    moving_padding : sitk.Image or None
+        Its voxels that hold no data, uint8 0 / 1; None: there are none.
     fixed_body : sitk.Image
         Where the body is in the fixed image, and its mask, if there is one.
+    fixed_mask, moving_mask : sitk.Image or None
+        Where voxels count: the user's mask, without padding. None: everywhere.
     points : PointPairs or None
         Points of the user's own; None: none were given.
     sources : mapping
@@ -54,6 +63,8 @@ class Inputs:
 
     fixed: sitk.Image
     moving: sitk.Image
+    original_moving: sitk.Image
+    moving_padding: sitk.Image | None
     fixed_body: sitk.Image
     fixed_mask: sitk.Image | None
     moving_mask: sitk.Image | None
@@ -62,8 +73,20 @@ class Inputs:
     warnings: tuple[str, ...]
 
     def outside_hu(self) -> float:
-        """What stands for no data around the moving image: its smallest value."""
+        """What stands for no data around `moving`, and in its padding: its smallest value."""
         return float(sitk.GetArrayViewFromImage(self.moving).min())
+
+    def outside_original(self) -> float:
+        """The same of `original_moving`, and so of the warped image."""
+        return float(sitk.GetArrayViewFromImage(self.original_moving).min())
+
+
+class Seen(NamedTuple):
+    """An image as a registration sees it, where it holds padding, and why it is hardly CT."""
+
+    image: sitk.Image
+    padding: sitk.Image | None
+    doubt: str | None
 
 
 def load_inputs(
@@ -84,11 +107,13 @@ def load_inputs(
     """
     read = {"fixed": _read(fixed, "fixed"), "moving": _read(moving, "moving")}
     images = {name: reading.image for name, reading in read.items()}
+    seen = {name: _seen(image) for name, image in images.items()}
     masks = {}
     doubts = {name: [*reading.warnings] for name, reading in read.items()}
     for name, mask in (("fixed", fixed_mask), ("moving", moving_mask)):
-        doubts[name] += filter(None, [looks_like_ct(images[name])])
+        doubts[name] += filter(None, [seen[name].doubt])
         masks[name], said = _read_mask(mask, images[name], f"{name} mask")
+        masks[name] = _without_padding(masks[name], seen[name].padding, f"{name} mask")
         doubts[f"{name} mask"] = [*said]
     doubts["moving"] += _other_patient(read["fixed"], read["moving"])
     warnings = tuple(f"{name}: {doubt}" for name, said in doubts.items() for doubt in said)
@@ -98,7 +123,7 @@ def load_inputs(
         _check_overlap(images["fixed"], images["moving"])
     given = _given_points(points, images["fixed"], images["moving"])
     files = (None, None) if isinstance(points, PointPairs) or points is None else points
-    body = body_mask(images["fixed"])
+    body = body_mask(seen["fixed"].image)
     if masks["fixed"] is not None:
         body = sitk.And(body, masks["fixed"])
     named = {"fixed": fixed, "moving": moving, "fixed_mask": fixed_mask}
@@ -110,8 +135,10 @@ def load_inputs(
     if given is not None:
         sources |= {"fixed_points": _source(files[0]), "moving_points": _source(files[1])}
     return Inputs(
-        images["fixed"],
+        seen["fixed"].image,
+        seen["moving"].image,
         images["moving"],
+        seen["moving"].padding,
         body,
         masks["fixed"],
         masks["moving"],
@@ -119,6 +146,37 @@ def load_inputs(
         sources,
         warnings,
     )
+
+
+def _seen(image: sitk.Image) -> Seen:
+    """Values that no tissue has would take most of what a metric of grey values can tell apart.
+
+    Only those of CT are clipped: of another scale nobody knows what tissue has.
+    """
+    padding = padding_mask(image)
+    doubt = looks_like_ct(image, padding)
+    if doubt is None:
+        return Seen(within_scanner_range(image), padding, None)
+    if padding is None:
+        return Seen(image, None, doubt)
+    known = sitk.GetArrayViewFromImage(padding) == 0
+    least = float(sitk.GetArrayViewFromImage(image)[known].min())
+    return Seen(sitk.Mask(image, padding, least, 1), padding, doubt)
+
+
+def _without_padding(
+    mask: sitk.Image | None, padding: sitk.Image | None, name: str
+) -> sitk.Image | None:
+    """Where voxels count; None: everywhere."""
+    if padding is None:
+        return mask
+    counts = padding == 0 if mask is None else sitk.And(mask, padding == 0)
+    if not sitk.GetArrayViewFromImage(counts).any():
+        raise BadVolume(
+            f"{name}: expected voxels with data, found nothing but the padding of its image there; "
+            "give another mask"
+        )
+    return counts
 
 
 def _check_overlap(fixed: sitk.Image, moving: sitk.Image) -> None:

@@ -19,7 +19,7 @@ from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.preprocessing.body_mask import body_mask
 from landmark_dir.registration.session import Session
-from landmark_dir.registration.stages import outside_mask
+from landmark_dir.registration.stages import inside_mask, outside_mask
 from landmark_dir.transforms.bspline_fit import fit_spline
 from landmark_dir.transforms.chain import Chain, read_transform, write_after
 from landmark_dir.transforms.fields import resample
@@ -117,11 +117,13 @@ def refuse_swapped(session: Session, given: PointPairs) -> None:
 
 
 def _count_outside_mask(session: Session, moving: Points) -> None:
-    outside = len(outside_mask(session.inputs.moving_mask, moving))
+    inputs = session.inputs
+    outside = len(outside_mask(inputs.moving_mask, moving))
     if outside:
+        padding = "" if inputs.moving_padding is None else " or in padding"
         session.record.warn(
-            f"{outside} of {len(moving)} landmarks lie outside the moving mask; they are kept, and "
-            "the mask is opened around them"
+            f"{outside} of {len(moving)} landmarks lie outside the moving mask{padding}; they are "
+            "kept, and the mask is opened around them"
         )
 
 
@@ -149,7 +151,8 @@ def seek_landmarks(session: Session) -> Landmarks:
             break
         found, motion = again, dense_motion(session, again.measured, f"pass{number}")
     log.info("%d pairs matched, %d agree", found.matched, found.agreed)
-    return replace(found, guiding=projected(found.measured, motion, most), motion=motion)
+    guiding = _with_data(session, projected(found.measured, motion, most))
+    return replace(found, guiding=guiding, motion=motion)
 
 
 def projected(pairs: PointPairs, motion: Path, count: int) -> PointPairs:
@@ -232,7 +235,13 @@ def _truly_moving(session: Session, chain: Chain, pairs: PointPairs) -> PointPai
     """The pairs with their moving points in the moving image's own space."""
     moving = chain.map_points(pairs.moving)
     kept = inside(session.inputs.moving, moving)  # the pre-aligned grid may reach beyond it
-    return replace(pairs, moving=moving).select(kept)
+    return _with_data(session, replace(pairs, moving=moving).select(kept))
+
+
+def _with_data(session: Session, pairs: PointPairs) -> PointPairs:
+    """The pairs whose moving points do not lie in padding: elastix could do nothing with them."""
+    padding = session.inputs.moving_padding
+    return pairs if padding is None else pairs.select(~inside_mask(padding, pairs.moving))
 
 
 def dense_motion(session: Session, pairs: PointPairs, name: str) -> Path:

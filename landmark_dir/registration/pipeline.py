@@ -179,9 +179,9 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
     _store_log(session, folder)
     chain = read_transform(transform)
     with session.stage("warp"):
-        warped = warp_image(inputs.moving, chain, inputs.fixed)
+        warped = warp_image(inputs.original_moving, chain, inputs.fixed)
         write_volume(warped, folder / run_folder.WARPED)
-    store_transform(transform, folder, outside=inputs.outside_hu())
+    store_transform(transform, folder, outside=inputs.outside_original())
     if len(pairs):
         _write_pairs(pairs, folder)
     with session.stage("metrics"):
@@ -189,6 +189,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
             inputs.fixed,
             inputs.fixed_body,
             inputs.moving,
+            inputs.moving_padding,
             before_registration(session),
             warped,
             session.affine_chain,

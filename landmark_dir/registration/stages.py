@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from landmark_dir.elastix.engines import find_engine
 from landmark_dir.elastix.job import Job
@@ -201,7 +202,12 @@ def outside_mask(mask: sitk.Image | None, points: Points) -> Points:
     """Those of the points [N, 3] that lie outside a mask; none where there is no mask."""
     if mask is None or not len(points):
         return points[:0]
+    return as_points(points[~inside_mask(mask, points)])
+
+
+def inside_mask(mask: sitk.Image, points: Points) -> NDArray[np.bool_]:
+    """Which of the points [N, 3] lie in a voxel of a mask."""
     index = np.round(physical_to_index(mask, points)).astype(int)
     x, y, z = np.clip(index, 0, np.array(mask.GetSize()) - 1).T
     counts = sitk.GetArrayViewFromImage(mask)[z, y, x] != 0
-    return as_points(points[~(counts & inside(mask, points))])
+    return np.asarray(counts & inside(mask, points))

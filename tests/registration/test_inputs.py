@@ -4,16 +4,20 @@ import logging
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
-from numpy.testing import assert_allclose
+from made_dicom import write_series
+from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
+from small_pairs import Case
 
+from landmark_dir.errors import BadVolume
 from landmark_dir.io.volumes import read_volume, read_with_warnings
 from landmark_dir.options import RegisterOptions
 from landmark_dir.registration.inputs import as_volume, load_inputs
-from tests.made_dicom import write_series
 
+ALONE = RegisterOptions.of(landmarks=False)
 QOFFSET_X = 268  # in a NIfTI-1 header
 
 
@@ -80,3 +84,82 @@ def test_what_a_run_keeps_of_a_dicom_series_names_no_one(
     kept = repr(inputs.sources) + repr(inputs.warnings)
     assert not any(word in kept for word in ("ANNA", "BERT", "2025", "1.2.826"))
     assert sum("PatientID is not that of the fixed" in text for text in inputs.warnings) == 1
+
+
+# --- extreme HU ---------------------------------------------------------------------------------
+
+
+def in_a_circle(image: sitk.Image, padding: int, share: float = 0.8) -> sitk.Image:
+    """The image as int16, with padding outside an ellipse in each slice."""
+    columns, rows, _ = image.GetSize()
+    beyond = np.hypot(*np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]) > share
+    values = sitk.GetArrayFromImage(image).astype(np.int16)
+    values[:, beyond] = padding
+    made = sitk.GetImageFromArray(values)
+    made.CopyInformation(image)
+    return made
+
+
+@pytest.mark.parametrize("value", [-2000, -3024, -32768])
+def test_padding_counts_nowhere_but_in_the_true_moving_image(case: Case, value: int) -> None:
+    fixed, moving = (in_a_circle(i, value) for i in (case.phantom.fixed, case.phantom.moving))
+    inputs = load_inputs(fixed, moving, RegisterOptions())
+    assert not inputs.warnings
+    for given, seen, mask in (
+        (fixed, inputs.fixed, inputs.fixed_mask),
+        (moving, inputs.moving, inputs.moving_mask),
+    ):
+        padded = sitk.GetArrayViewFromImage(given) == value
+        values = sitk.GetArrayViewFromImage(seen)
+        assert (values[padded] == -1024).all()
+        assert_array_equal(values[~padded], sitk.GetArrayViewFromImage(given)[~padded])
+        assert_array_equal(sitk.GetArrayViewFromImage(mask) == 0, padded)
+    assert_array_equal(
+        sitk.GetArrayViewFromImage(inputs.original_moving), sitk.GetArrayViewFromImage(moving)
+    )
+    body = sitk.GetArrayViewFromImage(inputs.fixed_body) > 0
+    assert body.any()
+    assert not body[sitk.GetArrayViewFromImage(fixed) == value].any()
+    assert inputs.outside_original() == value
+
+
+def test_padding_is_left_out_of_a_mask_of_the_user(case: Case) -> None:
+    fixed = in_a_circle(case.phantom.fixed, -2000)
+    ours = sitk.Image(fixed.GetSize(), sitk.sitkUInt8)
+    ours.CopyInformation(fixed)
+    ours[:20] = 1
+    inputs = load_inputs(fixed, case.phantom.moving, RegisterOptions(), fixed_mask=ours)
+    assert inputs.fixed_mask is not None
+    want = (sitk.GetArrayViewFromImage(fixed) != -2000) & (sitk.GetArrayViewFromImage(ours) > 0)
+    assert_array_equal(sitk.GetArrayViewFromImage(inputs.fixed_mask) > 0, want)
+    assert inputs.moving_mask is None
+    with pytest.raises(BadVolume, match="fixed mask: expected voxels with data, found nothing but"):
+        load_inputs(fixed, fixed, RegisterOptions(), fixed_mask=fixed == -2000)
+
+
+def test_ordinary_images_are_registered_as_they_are(case: Case) -> None:
+    inputs = load_inputs(case.phantom.fixed, case.phantom.moving, RegisterOptions())
+    for given, seen in ((case.phantom.fixed, inputs.fixed), (case.phantom.moving, inputs.moving)):
+        same = sitk.GetArrayViewFromImage(given), sitk.GetArrayViewFromImage(seen)
+        assert_array_equal(*same)
+    assert inputs.original_moving is inputs.moving
+    assert (inputs.fixed_mask, inputs.moving_mask, inputs.moving_padding) == (None, None, None)
+
+
+def test_only_ct_is_clipped(case: Case) -> None:
+    metal = sitk.Cast(case.phantom.moving, sitk.sitkInt16)
+    metal[20:24, 18:22, 10:20] = 30_000
+    inputs = load_inputs(metal * 0 + 100 + sitk.Cast(metal > 0, sitk.sitkInt16), metal, ALONE)
+    assert sitk.GetArrayViewFromImage(inputs.moving).max() == 3071
+    assert sitk.GetArrayViewFromImage(inputs.original_moving).max() == 30_000
+    scaled = sitk.Cast(metal, sitk.sitkFloat32) + 5000.0  # no scale that is known
+    inputs = load_inputs(scaled, scaled, ALONE)
+    assert sitk.GetArrayViewFromImage(inputs.moving).max() == 35_000
+    assert "fixed: no air below -500 HU" in inputs.warnings[0]
+
+
+def test_an_offset_in_one_image_is_told_of_that_image(case: Case) -> None:
+    moving = sitk.Cast(case.phantom.moving, sitk.sitkInt16) + 1024
+    warnings = load_inputs(case.phantom.fixed, moving, ALONE).warnings
+    assert len(warnings) == 1
+    assert warnings[0].startswith("moving: looks like HU + 1024, expected HU: air lies near ")

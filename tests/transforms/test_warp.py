@@ -80,3 +80,57 @@ def test_large_labels_stay_themselves_and_there_are_none_outside(
     labels = sitk.Cast(smooth_ct > 0, sitk.sitkInt32) * (highest - 7) + 7
     warped = warp_image(labels, read_transform(bent), smooth_ct, labels=True)
     assert_array_equal(np.unique(sitk.GetArrayFromImage(warped)), [0, 7, highest])
+
+
+@pytest.fixture
+def tissue_ct(oblique_ct: sitk.Image) -> sitk.Image:
+    """Soft tissue with smooth texture up to the border, 72 x 60 x 36 voxels, on an oblique grid."""
+    z, y, x = np.mgrid[:36, :60, :72]
+    image = sitk.GetImageFromArray(np.rint(40 + 30 * np.sin(x / 7) * np.cos(y / 9 + z / 11)))
+    image.SetDirection(oblique_ct.GetDirection())
+    image.SetSpacing(np.divide(oblique_ct.GetSpacing(), 3).tolist())
+    image.SetOrigin(oblique_ct.GetOrigin())
+    return sitk.Cast(image, sitk.sitkInt16)
+
+
+@pytest.mark.parametrize("value", [-2000, -32768])
+def test_padding_does_not_ring_into_the_body(value: int, tissue_ct: sitk.Image, bent: Path) -> None:
+    """More than a voxel from padding, voxels are those of the same image without it."""
+    chain = read_transform(bent)
+    values = sitk.GetArrayFromImage(tissue_ct)
+    beyond = np.hypot(*np.mgrid[-1:1:60j, -1:1:72j]) > 0.8
+    values[:, beyond] = value
+    values[18, 30, 36] = 30_000  # metal keeps its value
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(tissue_ct)
+    plain = sitk.GetImageFromArray(np.where(beyond, sitk.GetArrayViewFromImage(tissue_ct), values))
+    plain.CopyInformation(tissue_ct)
+    warped, want = (sitk.GetArrayFromImage(warp_image(i, chain, tissue_ct)) for i in (image, plain))
+    nearest, near = (
+        sitk.GetArrayFromImage(
+            sitk.Resample(of, tissue_ct, chain.itk(), sitk.sitkNearestNeighbor, outside)
+        )
+        for of, outside in ((image, value), (padding_within(image, value, voxels=1), 1))
+    )
+    assert_array_equal(warped == value, nearest == value)
+    assert 0.2 < (nearest != value).mean() < 0.8
+    inside = (near == 0) & (want < 500)
+    assert np.abs(warped.astype(int) - want)[inside].max() <= 3  # HU; with ringing, hundreds
+    assert warped.max() > 10_000
+
+
+def padding_within(image: sitk.Image, value: int, *, voxels: int) -> sitk.Image:
+    """Padding, and what lies at most so many voxels beside it; uint8 0 / 1."""
+    return sitk.BinaryDilate(image == value, [voxels] * 3, sitk.sitkBox)
+
+
+def test_an_image_without_padding_is_what_the_spline_gives(
+    smooth_ct: sitk.Image, bent: Path
+) -> None:
+    chain = read_transform(bent)
+    lowest, highest = (float(f(sitk.GetArrayViewFromImage(smooth_ct))) for f in (np.min, np.max))
+    spline = sitk.Resample(
+        smooth_ct, smooth_ct, chain.itk(), sitk.sitkBSpline, lowest, sitk.sitkFloat32
+    )
+    want = np.rint(sitk.GetArrayFromImage(spline)).clip(lowest, highest)
+    assert_array_equal(sitk.GetArrayFromImage(warp_image(smooth_ct, chain, smooth_ct)), want)

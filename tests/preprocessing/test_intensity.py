@@ -1,0 +1,59 @@
+"""What is said of images that are hardly CT in HU, and what of an image a registration sees."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
+from landmark_dir.preprocessing.intensity import looks_like_ct, within_scanner_range
+
+
+@pytest.fixture(scope="module")
+def ct() -> sitk.Image:
+    """A made patient with lungs, in HU; float32."""
+    options = PhantomOptions(size_xyz=(48, 40, 36), spacing_mm=(6.0, 6.0, 6.0))
+    return sitk.Cast(make_phantom(options).fixed, sitk.sitkFloat32)
+
+
+def test_ct_passes_and_keeps_its_voxels(ct: sitk.Image) -> None:
+    assert looks_like_ct(ct) is None
+    assert within_scanner_range(ct) is ct
+
+
+def test_hu_are_clipped_to_what_a_scanner_stores(ct: sitk.Image) -> None:
+    for pixel in (sitk.sitkInt16, sitk.sitkFloat32):
+        extreme = sitk.Cast(ct, pixel)
+        extreme[3, 3, 3], extreme[4, 4, 4], extreme[5, 5, 5] = 30_000, -32_768, 3071
+        clipped = within_scanner_range(extreme)
+        assert clipped.GetPixelID() == pixel
+        assert (clipped[3, 3, 3], clipped[4, 4, 4], clipped[5, 5, 5]) == (3071, -1024, 3071)
+
+
+@pytest.mark.parametrize("noise_hu", [0.0, 15.0])
+def test_an_offset_of_1024_is_named_with_its_remedy(ct: sitk.Image, noise_hu: float) -> None:
+    shifted = sitk.Maximum(sitk.AdditiveGaussianNoise(ct, noise_hu, 1024.0, 1), 0)
+    said = looks_like_ct(shifted)
+    assert said is not None
+    assert "looks like HU + 1024" in said
+    assert said.endswith("subtract 1024")
+
+
+def test_other_scales_are_not_taken_for_an_offset(ct: sitk.Image) -> None:
+    hu = sitk.GetArrayFromImage(ct)
+    mr = np.random.default_rng(0).gamma(2.0, 300.0, hu.shape) * (hu > -500)
+    for values in (mr, hu / 1000 + 1, np.clip((hu + 160) / 400, 0, 1) * 255):
+        said = looks_like_ct(sitk.GetImageFromArray(values))
+        assert said is not None
+        assert "1024" not in said
+        assert "is this CT in HU?" in said
+
+
+def test_padding_is_no_voxel_of_the_scale(ct: sitk.Image) -> None:
+    padding = ct < -10_000  # nowhere, so far
+    padding[:, :5] = 1
+    shifted = sitk.Mask(ct + 1024.0, padding, -2000.0, 1)
+    said = looks_like_ct(shifted, padding)
+    assert said is not None
+    assert "HU + 1024" in said
+    cut_out = sitk.Mask(ct, ct > -300, -2000.0)
+    assert looks_like_ct(cut_out, ct <= -300) is None
