@@ -4,7 +4,17 @@ import datetime
 import tempfile
 from pathlib import Path
 
-from benchmarks import corruption, followups, kernels, landmark_weight, lung, network, training
+from benchmarks import (
+    corruption,
+    extreme_hu,
+    faults,
+    followups,
+    kernels,
+    landmark_weight,
+    lung,
+    network,
+    training,
+)
 from benchmarks.common import data_folder, machine
 from landmark_dir.comparison.compare import demo
 from training import evaluate, prepare
@@ -18,6 +28,8 @@ def main() -> None:
         print(f"```\n{demo(Path(scratch) / 'demo').table()}\n```\n")
     print("## Speed and memory\n\n`python -m benchmarks.network`\n")
     network.main()
+    print("\n## Killed, and on a full disk\n\n`python -m benchmarks.faults`\n")
+    faults.main([])
     if not (data_folder() / "pairs").is_dir():
         print("\nThe real pairs are not here; set LANDMARK_DIR_DATA.")
         return
@@ -29,6 +41,8 @@ def main() -> None:
     followups.main([])
     print("\n## Spoilt landmarks\n\n`python -m benchmarks.corruption`\n")
     corruption.main([])
+    print("\n## Metal, padding and other scales\n\n`python -m benchmarks.extreme_hu`\n")
+    extreme_hu.main([])
     with tempfile.TemporaryDirectory() as scratch:
         print("\n## Their weight and number\n\n`python -m benchmarks.landmark_weight`\n")
         landmark_weight.main(["-o", str(Path(scratch) / "landmark_weight.png")])

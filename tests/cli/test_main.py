@@ -144,9 +144,9 @@ def test_no_ct_is_warned_of_and_centres_align(case: Case, tmp_path: Path) -> Non
     images, out = (tmp_path / "fixed.mha", tmp_path / "moving.mha"), tmp_path / "run"
     result = run("register", *images, "-o", out, *ALONE, "--align", "centers")
     assert result.exit_code == 0, result.output
-    assert "warning: moving: no air below -500 HU" in result.output
-    assert "note: moving: no air" in result.output
-    assert "is this CT in HU?" in run_folder.read_run_json(out)["warnings"][0]
+    assert "warning: moving: looks like HU + 1024" in result.output
+    assert "note: moving: looks like HU + 1024" in result.output
+    assert "subtract 1024" in run_folder.read_run_json(out)["warnings"][0]
 
 
 # --- bad masks, points, weights, options --------------------------------------------------------
