@@ -43,7 +43,7 @@ class Child:
         ours = python == sys.executable
         flags, cwd = ([], Path(__file__).parents[2]) if ours else (["-P"], None)
         self._process = subprocess.Popen(
-            [python, *flags, "-m", "landmark_dir.elastix.worker", engine],
+            [python, *flags, "-m", "landmark_dir.elastix.worker", engine, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -139,13 +139,20 @@ def _environment(threads: int | None) -> dict[str, str]:
     return {**os.environ, **count}
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """On Linux: have the kernel kill this process as soon as the thread that started it is gone.
 
     A killed parent cannot close the pipe in a way that an engine at work would notice.
+
+    Parameters
+    ----------
+    parent : int
+        Its process number: if it is gone already, this process ends now.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def describe_exit(code: int) -> str:

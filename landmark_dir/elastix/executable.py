@@ -1,6 +1,8 @@
 """The `elastix` and `transformix` programs. Runs in the worker; see `worker` for the calls."""
 
+import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from landmark_dir.elastix.child import describe_exit, end_with_parent
@@ -46,7 +48,9 @@ def _run(program: str, folder: str, *options: str) -> None:
         cwd=Path(folder),
         stdin=subprocess.DEVNULL,  # ours carries the requests
         stdout=subprocess.DEVNULL,  # the log has it all
-        preexec_fn=end_with_parent,  # what the worker asked for is not handed on
+        preexec_fn=partial(
+            end_with_parent, os.getpid()
+        ),  # what the worker asked for is not handed on
     )
     if done.returncode:
         raise RuntimeError(f"{program} ended with {describe_exit(done.returncode)}")

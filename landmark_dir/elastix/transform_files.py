@@ -68,10 +68,8 @@ def _initial(parameters: ParameterMap, path: Path) -> Path | None:
 def _read_transform(path: Path) -> ParameterMap:
     try:
         parameters = read_parameters(path)
-    except OSError as error:
-        raise ElastixFailed(f"{path}: transform file cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise ElastixFailed(f"transform file cannot be read, {error}") from error
+        raise ElastixFailed(f"transform file {error}") from error
     if len(parameters.get("Transform", ())) != 1 or "TransformParameters" not in parameters:
         raise ElastixFailed(f"{path}: expected an elastix transform file, found no Transform in it")
     if parameters.get("HowToCombineTransforms", ("Compose",)) != ("Compose",):

@@ -1,6 +1,6 @@
 """The child's side: load one engine, then answer requests until the input ends.
 
-Started by `child.Child` as `python -m landmark_dir.elastix.worker ENGINE`. An engine is a
+Started by `child.Child` as `python -m landmark_dir.elastix.worker ENGINE PARENT`. An engine is a
 module with `version()` and three calls on files; each leaves its results in `folder`:
 
     register(folder, fixed, moving, parameters, ...)    TransformParameters.0.txt, elastix.log
@@ -17,9 +17,15 @@ from typing import Any, TextIO
 from landmark_dir.elastix.child import end_with_parent
 
 
-def main(engine_name: str) -> None:
-    """Answer `{"call": name, "arguments": {...}}` lines from stdin, one line each."""
-    end_with_parent()
+def main(engine_name: str, parent: int) -> None:
+    """Answer `{"call": name, "arguments": {...}}` lines from stdin, one line each.
+
+    Parameters
+    ----------
+    parent : int
+        Number of the process that asks; the worker ends with it.
+    """
+    end_with_parent(parent)
     answers = _own_stdout()
     engine = import_module(f"landmark_dir.elastix.{engine_name}")
     _send(answers, {"answer": engine.version()})
@@ -45,4 +51,4 @@ def _send(answers: TextIO, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

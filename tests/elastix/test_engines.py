@@ -309,7 +309,7 @@ def test_stored_transform_may_be_moved(
     assert str(tmp_path) not in (moved / "transform.txt").read_text()
     assert_allclose(map_points(engine, moved / "transform.txt", pair.others), want, atol=1e-9)
     (moved / "transform.1.txt").unlink()
-    with pytest.raises(ElastixFailed, match=r"transform\.1\.txt: transform file cannot be read"):
+    with pytest.raises(ElastixFailed, match=r"transform file .*transform\.1\.txt: cannot be read"):
         map_points(engine, moved / "transform.txt", pair.others)
 
 
