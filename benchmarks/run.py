@@ -9,6 +9,7 @@ from benchmarks import (
     extreme_hu,
     faults,
     followups,
+    inputs,
     kernels,
     landmark_weight,
     lung,
@@ -30,6 +31,8 @@ def main() -> None:
     network.main()
     print("\n## Killed, and on a full disk\n\n`python -m benchmarks.faults`\n")
     faults.main([])
+    print("\n## Made and damaged files\n\n`python -m benchmarks.inputs`\n")
+    inputs.main([])
     if not (data_folder() / "pairs").is_dir():
         print("\nThe real pairs are not here; set LANDMARK_DIR_DATA.")
         return

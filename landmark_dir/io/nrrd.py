@@ -156,17 +156,23 @@ def _spatial(fields: dict[str, str], size: list[int], path: Path) -> list[int]:
 
 def _vectors(fields: dict[str, str], count: int, path: Path) -> list[NDArray[np.float64] | None]:
     """The `space directions`, one an axis; None where an axis does not lie in space."""
-    words = VECTOR.findall(fields["space directions"])
-    if len(words) != count:
+    text = fields["space directions"]
+    words = VECTOR.findall(text)
+    if len(words) != count or VECTOR.sub("", text).strip():
         raise BadVolume(
-            f"{path}: space directions is {fields['space directions'][:60]!r}, expected {count} "
-            "vectors; repair the header"
+            f"{path}: space directions is {text[:60]!r}, expected {count} vectors such as (0,0,1)"
+            "; repair the header"
         )
     return [None if word == "none" else _vector(word, "space directions", path) for word in words]
 
 
 def _vector(word: str, field: str, path: Path) -> NDArray[np.float64]:
     inner = word.strip().removeprefix("(").removesuffix(")")
+    if f"({inner})" != word.strip():
+        raise BadVolume(
+            f"{path}: {field} is {word.strip()[:60]!r}, expected a vector such as (0,0,1); repair "
+            "the header"
+        )
     return numbers(inner.replace(",", " "), inner.count(",") + 1, field, path)
 
 
@@ -270,8 +276,11 @@ def _place(
     origin = np.zeros(3)
     if "space origin" in fields:
         origin = _vector(fields["space origin"], "space origin", path)
-        if len(origin) < 3:
-            raise BadVolume(f"{path}: its space origin is no point in 3D; repair the header")
+        if len(origin) != _axes_of_space(header, path):
+            raise BadVolume(
+                f"{path}: its space origin has {len(origin)} numbers, its space "
+                f"{_axes_of_space(header, path)} axes; repair the header"
+            )
         origin = origin[:3]
     else:
         warnings.append(
@@ -281,6 +290,14 @@ def _place(
     warnings += said
     steps, origin, converted = in_mm(steps, origin, _unit(header, path), "ITK", path)
     return steps * np.array(signs)[:, None], origin * signs, warnings + converted
+
+
+def _axes_of_space(header: Header, path: Path) -> int:
+    """3, or 4 where the directions count time, too."""
+    if "space directions" not in header.fields:
+        return 3
+    vectors = _vectors(header.fields, len(header.size), path)
+    return max((len(vector) for vector in vectors if vector is not None), default=3)
 
 
 def _to_lps(fields: dict[str, str]) -> tuple[tuple[int, int, int], list[str]]:

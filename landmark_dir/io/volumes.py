@@ -25,6 +25,7 @@ from landmark_dir.io.reading import Reading
 log = logging.getLogger(__name__)
 
 MIN_VOXELS = 4  # along each axis; elastix gives up on 3 (measured, elastix 5.3.1)
+LARGEST = 1e9  # of a voxel
 LONGEST_HEADER = 1 << 20  # bytes
 READERS: tuple[tuple[Callable[[bytes], bool], Callable[[Path, bytes], Reading]], ...] = (
     (nifti.is_header, nifti.read_nifti),
@@ -230,6 +231,13 @@ def _finite_values(image: sitk.Image, name: str) -> NDArray[Any]:
 
 
 def _refuse_non_finite(values: NDArray[Any], name: str) -> None:
+    if values.dtype.kind == "f":
+        absurd = int((np.abs(values) > LARGEST).sum() - np.isinf(values).sum())
+        if absurd:
+            raise BadVolume(
+                f"{name}: {absurd} of {values.size} voxels are beyond {LARGEST:g}, which nothing "
+                "measures; the file or the slope in its header is damaged"
+            )
     if bad := int(values.size - np.isfinite(values).sum()):
         raise BadVolume(
             f"{name}: {bad} of {values.size} voxels are NaN or infinite; set them to that of air"

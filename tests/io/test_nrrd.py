@@ -261,3 +261,21 @@ def test_packed_data_of_another_length_are_refused(encoding: str, tmp_path: Path
     for data in (pack(whole)[:-1], pack(whole) + b"x", pack(whole[:-1]), pack(whole + b"x")):
         with pytest.raises(BadVolume, match="ct.nrrd: (cut short or damaged|damaged)"):
             read_with_warnings(made(tmp_path / "ct.nrrd", {"encoding": encoding}, data))
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("space directions", "ons: (1,0,0) (0,1,0) (0,0,1)"),
+        ("space directions", "(1,0,0) x (0,1,0) (0,0,1)"),
+        ("space origin", "1,2,3"),
+        ("space origin", "((1,2,3))"),
+        ("space origin", "(1,2,3,4)"),
+        ("space origin", "(1,2)"),
+    ],
+)
+def test_what_stands_beside_vectors_is_refused(field: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        BadVolume, match=rf"{field} (is .*expected (3|a) (vector|finite)|has [24] numbers)"
+    ):
+        read_with_warnings(made(tmp_path / "ct.nrrd", {field: text}))

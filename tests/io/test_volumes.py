@@ -340,3 +340,11 @@ def test_a_series_is_not_chosen_in_a_file(oblique_ct: sitk.Image, tmp_path: Path
     sitk.WriteImage(oblique_ct, str(tmp_path / "one.mha"))
     with pytest.raises(BadVolume, match="this is a file"):
         read_volume(tmp_path / "one.mha", series="1.2")
+
+
+def test_a_voxel_that_nothing_measures_is_refused(oblique_ct: sitk.Image, tmp_path: Path) -> None:
+    damaged = sitk.Cast(oblique_ct, sitk.sitkFloat64)
+    damaged[3, 4, 5] = 1e39  # beyond single precision, too
+    sitk.WriteImage(damaged, str(tmp_path / "ct.mha"))
+    with pytest.raises(BadVolume, match="1 of .* voxels are beyond 1e"):
+        read_volume(tmp_path / "ct.mha")
