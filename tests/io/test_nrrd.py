@@ -266,7 +266,7 @@ def test_packed_data_of_another_length_are_refused(encoding: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        ("space directions", "ons: (1,0,0) (0,1,0) (0,0,1)"),
+        ("space directions", "n (1,0,0) (0,1,0) (0,0,1)"),
         ("space directions", "(1,0,0) x (0,1,0) (0,0,1)"),
         ("space origin", "1,2,3"),
         ("space origin", "((1,2,3))"),
