@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import gettempdir
 
-from landmark_dir.elastix.child import Child, ChildDied, ChildFailed
+from landmark_dir.child_process import Child, ChildDied, ChildFailed
 from landmark_dir.elastix.job import Job
 from landmark_dir.elastix.log import LogFollower, failure
 from landmark_dir.elastix.parameters import check_parameters, format_map, iterations
@@ -49,7 +49,9 @@ class Engine:
         self._start()
 
     def _start(self) -> None:
-        self._child = Child(self.name, self._threads, self._python)
+        self._child = Child(
+            "landmark_dir.elastix.worker", self.name, threads=self._threads, python=self._python
+        )
         self._version: str | None = None  # unknown until the engine is loaded
         self._finish = weakref.finalize(self, self._child.close)
 

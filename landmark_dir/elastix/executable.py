@@ -5,7 +5,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from landmark_dir.elastix.child import describe_exit, end_with_parent
+from landmark_dir.child_process import describe_exit, end_with_parent
 
 OPTIONS = {  # our name -> elastix's option
     "fixed": "-f",

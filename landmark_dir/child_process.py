@@ -1,4 +1,4 @@
-"""A child process that answers requests, and can be interrupted at any time."""
+"""A child process that answers requests, and can be interrupted at any time; both of its ends."""
 
 import ctypes
 import json
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 POLL_S = 0.1  # how often a waiting parent looks at the log
 PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -28,22 +28,33 @@ class ChildDied(Exception):
 
 
 class Child:
-    """`landmark_dir.elastix.worker` in a process of its own: JSON lines in, JSON lines out.
+    """A module of this package in a process of its own: JSON lines in, JSON lines out.
 
-    An engine holds Python's lock while it works and may crash, so it does neither here. The
-    session is new: a terminal's Ctrl-C reaches the parent only, and the parent ends the child
-    and whatever the child has started. If the parent is killed outright, the child ends with it on
-    Linux, and elsewhere with the run it is busy with.
+    What holds Python's lock while it works, or may crash, does neither here. The session is new: a
+    terminal's Ctrl-C reaches the parent only, and the parent ends the child and whatever the child
+    has started. If the parent is killed outright, the child ends with it on Linux, and elsewhere
+    with what it is busy with.
+
+    Parameters
+    ----------
+    module : str
+        It is run with `arguments` and the number of this process, and calls `answer_requests`.
+    threads : int, optional
+        Of its numerical libraries; None: their own choice.
+    python : str
+        Interpreter of the child.
     """
 
-    def __init__(self, engine: str, threads: int | None, python: str) -> None:
+    def __init__(
+        self, module: str, *arguments: str, threads: int | None, python: str = sys.executable
+    ) -> None:
         self._errors = tempfile.TemporaryFile("w+", errors="replace")
         # our own Python finds the package where we did, installed or not; another has its own,
         # and must not see our libraries beside it
         ours = python == sys.executable
-        flags, cwd = ([], Path(__file__).parents[2]) if ours else (["-P"], None)
+        flags, cwd = ([], Path(__file__).parents[1]) if ours else (["-P"], None)
         self._process = subprocess.Popen(
-            [python, *flags, "-m", "landmark_dir.elastix.worker", engine, str(os.getpid())],
+            [python, *flags, "-m", module, *arguments, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -97,6 +108,11 @@ class Child:
         lines = self._errors.read().strip().splitlines()
         return describe_exit(self._process.returncode) + (f", {lines[-1]}" if lines else "")
 
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        return self._process.pid
+
     def alive(self) -> bool:
         """Tell whether it can take another request."""
         return self._process.poll() is None
@@ -134,7 +150,7 @@ def _forward(pipe: IO[str], answers: "queue.SimpleQueue[str]") -> None:
 def _environment(threads: int | None) -> dict[str, str]:
     if threads is None:
         return dict(os.environ)
-    # ITK in all three engines reads this when it starts; OMP is for elastix's own loops
+    # ITK in all three engines reads this when it starts; OMP is for elastix's own loops and torch
     count = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     return {**os.environ, **count}
 
@@ -153,6 +169,36 @@ def end_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
+
+
+def answer_requests(call: Callable[[dict[str, Any]], Any], ready: Callable[[], Any]) -> None:
+    """The child's end: answer lines from stdin with `call`, one line each, until the input ends.
+
+    Parameters
+    ----------
+    ready : callable
+        What is loaded first; its answer comes before any request.
+    """
+    answers = _own_stdout()
+    _send(answers, {"answer": ready()})
+    for line in sys.stdin:
+        try:
+            answer = call(json.loads(line))
+        except Exception as error:
+            _send(answers, {"error": str(error)})
+        else:
+            _send(answers, {"answer": answer})
+
+
+def _own_stdout() -> TextIO:
+    """Keep stdout for the answers; what others print goes to stderr."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
+
+
+def _send(answers: TextIO, content: dict[str, Any]) -> None:
+    print(json.dumps(content), file=answers, flush=True)
 
 
 def describe_exit(code: int) -> str:
