@@ -27,6 +27,7 @@ RUN_JSON = "run.json"
 COMPARISON_JSON = "comparison.json"
 COMPARISON_CSV = "comparison.csv"
 REPORT = "report.html"
+PREVIEW = "preview.webp"
 LOG = "elastix.log"
 PHANTOM_FIXED = "fixed.nii.gz"  # the demo's pair, and its true points
 PHANTOM_MOVING = "moving.nii.gz"
@@ -37,7 +38,7 @@ TRANSFORMS = re.compile(r"transform\.[0-9]+\.txt")  # applied before `TRANSFORM`
 NAMES = frozenset(
     {
         *(WARPED, FIXED_POINTS, MOVING_POINTS, LANDMARKS_CSV, FIXED_MARKUPS, MOVING_MARKUPS),
-        *(TRANSFORM, RUN_JSON, COMPARISON_JSON, COMPARISON_CSV, REPORT, LOG),
+        *(TRANSFORM, RUN_JSON, COMPARISON_JSON, COMPARISON_CSV, REPORT, PREVIEW, LOG),
         *(PHANTOM_FIXED, PHANTOM_MOVING, TRUTH_FIXED, TRUTH_MOVING),
     }
 )

@@ -208,6 +208,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
         arm = run_record.arm(name, run, warped, chain, found.distances_mm())
         report, residual = folder / run_folder.REPORT, found.residual_mm()
         run_record.write_run_report(report, session, landmarks, [arm], residual_mm=residual)
+        run_record.write_run_preview(folder / run_folder.PREVIEW, finished)
     warnings = list(session.record.warnings)
     metrics, verdict = found.metrics, found.verdict
     return Result(folder, chain, warped, pairs, metrics, warnings, verdict, inputs.fixed)

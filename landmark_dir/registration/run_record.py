@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from landmark_dir.evaluation.verdict import Finished
 from landmark_dir.registration.landmarks import Landmarks
 from landmark_dir.registration.session import (
     Session,
@@ -101,3 +102,10 @@ def write_run_report(
         tables=tables,
     )
     write_report(path, content)
+
+
+def write_run_preview(path: Path, finished: Finished) -> None:
+    """One small picture: fixed, moving before and after, at the middle of the fixed body."""
+    from landmark_dir.report.volumes import write_preview  # as above
+
+    write_preview(path, (finished.fixed, finished.before, finished.warped), finished.body)

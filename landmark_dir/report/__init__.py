@@ -1,1 +1,1 @@
-"""The page of a run or a comparison: one file that needs no network."""
+"""The page of a run, a comparison or a study: one file that needs no network."""

@@ -1,12 +1,8 @@
 """One self-contained page of a run or a comparison: verdict, images, landmarks, maps, figures."""
 
-import base64
-import hashlib
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +12,7 @@ from numpy.typing import NDArray
 
 from landmark_dir.geometry import Points, physical_to_index
 from landmark_dir.points import PointPairs
+from landmark_dir.report.markup import asset, document, names_table, rows_table, shown
 from landmark_dir.report.plots import distance_plots
 from landmark_dir.report.volumes import GREY_HU, packed, packed_map, place_colours, shown_grid
 
@@ -88,29 +85,13 @@ class Content:
 
 def write_report(path: Path, content: Content) -> None:
     """Write the page; it needs no network and no other file."""
-    part = resources.files("landmark_dir.report") / "assets"
-    style, script = ((part / name).read_text("utf-8") for name in ("page.css", "page.js"))
-    viewer = (part / "viewer.html").read_text("utf-8")
-    title = html.escape(content.title)
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">'
-        f"<style>{style}</style><h1>{title}</h1>"
+    body = (
         f"{''.join(_verdict(arm) for arm in content.arms)}{_warnings(content.arms)}"
-        f"{''.join(_rows(*table) for table in content.tables)}"
-        f"{viewer}{_plots(content.arms)}{_runs(content.arms)}<p>{CAUTION}</p>"
-        f'<script type="application/json" id="data">{_json(_data(content))}</script>'
-        f"<script>{script}</script></html>\n"
+        f"{''.join(rows_table(*table) for table in content.tables)}"
+        f"{asset('viewer.html')}{_plots(content.arms)}{_runs(content.arms)}<p>{CAUTION}</p>"
     )
+    page = document(content.title, asset("page.css"), body, _data(content), asset("page.js"))
     path.write_text(page, encoding="utf-8")
-
-
-def _policy(script: str) -> str:
-    """What the page may do: run its own script, show what it carries, reach nothing else."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    own = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-    return f"default-src 'none'; script-src 'sha256-{digest}'; {own}"
 
 
 def _verdict(arm: Arm) -> str:
@@ -130,26 +111,13 @@ def _figures(run: Mapping[str, Any]) -> str:
     names = {"landmarks": "landmarks", "held_back": "held back", "correlation": "correlation"}
     names |= {"folded_share": "folded share", "sd_log_jacobian": "SD of log Jacobian"}
     metrics = run["metrics"]
-    shown = [f"{text} {_shown(metrics[name])}" for name, text in names.items() if name in metrics]
-    return html.escape(" · ".join(shown))
+    found = [f"{text} {shown(metrics[name])}" for name, text in names.items() if name in metrics]
+    return html.escape(" · ".join(found))
 
 
 def _warnings(arms: Sequence[Arm]) -> str:
     warnings = dict.fromkeys(warning for arm in arms for warning in arm.run["warnings"])
     return "".join(f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings)
-
-
-def _rows(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; a row of one cell goes across all of it."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = ""
-    for row in rows:
-        across = f' colspan="{len(header)}"' if len(row) == 1 else ""
-        cells = (f"<td{across}>{html.escape(_shown(value))}</td>" for value in row)
-        body += f"<tr>{''.join(cells)}</tr>"
-    return (
-        f'<h2>{html.escape(title)}</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-    )
 
 
 def _plots(arms: Sequence[Arm]) -> str:
@@ -166,31 +134,11 @@ def _runs(arms: Sequence[Arm]) -> str:
     """What each run was made of, folded away."""
     return "".join(
         f"<details><summary>{html.escape(arm.name)}: {name}</summary>"
-        f"{_table(arm.run[name])}</details>"
+        f"{names_table(arm.run[name])}</details>"
         for arm in arms
         for name in TABLES
         if arm.run.get(name)
     )
-
-
-def _table(rows: Mapping[str, Any]) -> str:
-    body = "".join(
-        f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(_shown(value))}</td></tr>"
-        for key, value in rows.items()
-    )
-    return f"<table>{body}</table>"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value))
-    return str(value)
 
 
 def _data(content: Content) -> dict[str, Any]:
@@ -235,11 +183,3 @@ def _landmarks(content: Content, grid: sitk.Image) -> list[list[Any]]:
             strict=True,
         )
     ]
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the script it stands in."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text

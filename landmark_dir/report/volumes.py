@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ MEGAPIXELS = 7e6  # of one volume, at most: a page of four stays well below 15 M
 LEAST_MM = 1.0  # finer voxels are not shown in-plane
 LARGEST_SIDE = 16_000  # pixels, of a WebP picture
 QUALITY = 55  # of its lossy compression, 0..100
+PREVIEW_BOX = 320, 200  # pixels, width and height, that one image of a preview has at most
 MAP_RANGE = 255  # steps of a map
 
 GREY_HU = {  # how the page turns stored greys into HU
@@ -54,12 +56,16 @@ def packed(name: str, image: sitk.Image, grid: sitk.Image) -> dict[str, Any]:
     """An image on the grid of the page as one picture of tiles, slice after slice."""
     lowest = float(sitk.GetArrayViewFromImage(image).min())
     shown = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, lowest)
-    grey = np.round((CT.to_network(sitk.GetArrayViewFromImage(shown)) + 1) * 127.5).astype(np.uint8)
-    picture, columns = _tiled(grey)
+    picture, columns = _tiled(_grey(sitk.GetArrayViewFromImage(shown)))
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, format="webp", quality=QUALITY, method=2)
     data = base64.b64encode(stream.getvalue()).decode()
     return {"name": name, "src": f"data:image/webp;base64,{data}", "columns": columns}
+
+
+def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values of an image as the page stores them, 0..255."""
+    return np.round((CT.to_network(values) + 1) * 127.5).astype(np.uint8)
 
 
 def _tiled(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
@@ -106,20 +112,31 @@ def place_colours(points: Points) -> list[str]:
 
 def side_by_side(images: Sequence[sitk.Image]) -> str:
     """The middle axial slices of images on one grid, beside each other, as the URL of a PNG."""
-    slices = []
-    for image in images:
-        seen = as_seen(image)
-        x_mm, y_mm, _ = seen.GetSpacing()
-        grey = np.round(
-            (CT.to_network(sitk.GetArrayFromImage(seen)[seen.GetDepth() // 2]) + 1) * 127
-        )
-        picture = Image.fromarray(grey.astype(np.uint8))
-        slices.append(picture.resize((picture.width, max(1, round(picture.height * y_mm / x_mm)))))
-    joined = Image.new("L", (sum(one.width for one in slices), slices[0].height))
-    left = 0
-    for one in slices:
-        joined.paste(one, (left, 0))
-        left += one.width
+    width, height, depth = as_seen(images[0]).GetSize()
     stream = io.BytesIO()
-    joined.save(stream, format="png")
+    _in_a_row(images, depth // 2, (width, LARGEST_SIDE)).save(stream, format="png")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def write_preview(path: Path, images: Sequence[sitk.Image], body: sitk.Image) -> None:
+    """Write the slice at the middle of the body in each image, beside each other, as WebP."""
+    picture = _in_a_row(images, _middle(body), PREVIEW_BOX)
+    picture.save(path, format="webp", quality=QUALITY, method=6)
+
+
+def _middle(body: sitk.Image) -> int:
+    """The axial slice half-way through a mask; that of the volume where the mask is empty."""
+    inside = np.flatnonzero(sitk.GetArrayFromImage(as_seen(body)).any(axis=(1, 2)))
+    return int(inside[[0, -1]].mean()) if len(inside) else as_seen(body).GetDepth() // 2
+
+
+def _in_a_row(images: Sequence[sitk.Image], k: int, box: tuple[int, int]) -> Image.Image:
+    """Slice k of images on one grid, each as large as fits in a box of (width, height) pixels."""
+    seen = [as_seen(image)[:, :, k] for image in images]
+    size_mm = np.multiply(seen[0].GetSize(), seen[0].GetSpacing())
+    width, height = np.maximum(1, np.rint(size_mm * np.min(box / size_mm))).astype(int).tolist()
+    joined = Image.new("L", (width * len(seen), height))
+    for number, one in enumerate(seen):
+        picture = Image.fromarray(_grey(sitk.GetArrayViewFromImage(one)))
+        joined.paste(picture.resize((width, height)), (number * width, 0))
+    return joined

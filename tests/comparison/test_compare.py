@@ -93,6 +93,7 @@ def test_both_arms_are_run_folders_on_one_affine(comparison: Comparison) -> None
             run_folder.TRANSFORM,
             run_folder.RUN_JSON,
             run_folder.REPORT,
+            run_folder.PREVIEW,
             run_folder.LOG,
         ):
             assert (folder / name).is_file()

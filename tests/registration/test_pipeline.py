@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.testing import assert_allclose
+from PIL import Image
 from small_pairs import Case, make_case
 
 import landmark_dir
@@ -40,6 +41,7 @@ CONTRACT = {
     run_folder.TRANSFORM,
     run_folder.RUN_JSON,
     run_folder.REPORT,
+    run_folder.PREVIEW,
     run_folder.LOG,
 }
 
@@ -149,6 +151,14 @@ def test_run_folder_keeps_the_contract(guided: Result, case: Case) -> None:
     )
     assert guided.transform_file == guided.folder.absolute() / run_folder.TRANSFORM
     assert [f.name for f in guided.folder.parent.iterdir()] == ["run"]
+
+
+@pytest.mark.engine
+def test_the_preview_shows_fixed_before_and_after(guided: Result) -> None:
+    picture = Image.open(guided.folder / run_folder.PREVIEW).convert("L")
+    fixed, before, after = np.split(np.asarray(picture, float), 3, axis=1)
+    assert fixed.shape[0] == 200
+    assert np.abs(after - fixed).mean() < 0.7 * np.abs(before - fixed).mean()
 
 
 @pytest.mark.engine
@@ -386,7 +396,7 @@ def test_landmarks_are_found_and_written(seen: Case, tmp_path: Path) -> None:
     pairs = pipeline.write_landmarks(seen.phantom.fixed, seen.phantom.moving, out, options)
     error = distances_mm(seen.phantom.to_moving(pairs.fixed), pairs.moving)
     assert np.median(error) < 4.0  # mm; 6 at the start, a slice is 6 thick
-    missing = {run_folder.WARPED, run_folder.TRANSFORM}
+    missing = {run_folder.WARPED, run_folder.TRANSFORM, run_folder.PREVIEW}
     assert {file.name for file in out.iterdir()} == CONTRACT - missing
     assert_allclose(read_elastix_points(out / run_folder.FIXED_POINTS), pairs.fixed, atol=1e-5)
     run = run_folder.read_run_json(out)
