@@ -17,6 +17,7 @@ _PUBLIC = {
     "find_landmarks": "registration.pipeline",
     "match_slices": "matching.slices",
     "compare": "comparison.compare",
+    "batch": "study.batch",
     "open_run": "registration.result",
     "Result": "registration.result",
     "warp": "registration.apply",

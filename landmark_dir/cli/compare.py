@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from landmark_dir.cli.options import PATH, only, pair_options, register_options, split
-from landmark_dir.cli.shared import INTERRUPTED, Shown, errors_as_sentences, show_notes
+from landmark_dir.cli.shared import Shown, errors_as_sentences, interrupts_told, show_notes
 from landmark_dir.comparison import compare as comparing
-from landmark_dir.comparison.cases import COLUMNS
-from landmark_dir.comparison.compare_cases import compare_cases
 from landmark_dir.errors import BadArgument, LandmarkDirError
 from landmark_dir.io.run_folder import REPORT
 from landmark_dir.options import RegisterOptions
+from landmark_dir.study.batch import batch
+from landmark_dir.study.cases import COLUMNS, read_cases
 
 OF_ONE_PAIR = (
     *("fixed", "moving", "fixed_mask", "moving_mask", "fixed_series", "moving_series"),
@@ -45,7 +45,7 @@ OF_THE_DEMO = ("backend", "threads")
     type=PATH,
     metavar="CSV",
     help="File of several pairs instead of FIXED and MOVING: the columns fixed and moving, and any "
-    f"of {', '.join(COLUMNS)}.",
+    f"of {', '.join(COLUMNS)}; other columns are carried along.",
 )
 @click.option("--resume", is_flag=True, help="With --cases: keep the finished ones.")
 @register_options(without=("landmarks", "on_few_landmarks"))
@@ -69,16 +69,14 @@ def _compare_cases(cases: Path, resume: bool, given: dict[str, Any], progress: S
             f"{extra[0]}: belongs to one pair; with --cases the file names the images"
         )
     call, options = split(given)
-    call = {name: value for name, value in call.items() if name not in OF_ONE_PAIR}
-    try:
-        comparison = compare_cases(cases, options=options, resume=resume, progress=progress, **call)
-    except KeyboardInterrupt:
-        progress.done()
-        click.echo(f"Aborted; --resume keeps the finished cases of {call['out']}", err=True)
-        raise SystemExit(INTERRUPTED) from None
-    click.echo(comparison.table())
-    if failed := comparison.failed:
-        raise LandmarkDirError(f"{len(failed)} of {len(comparison.cases)} cases failed")
+    out, overwrite = call["out"], call["overwrite"]
+    read_cases(cases)  # all files are there, before anything slow is done
+    how = {"compare": True, "resume": resume, "overwrite": overwrite, "progress": progress}
+    with interrupts_told(progress):
+        study = batch(cases, out, options, **how)
+    click.echo(study.table())
+    if failed := study.failed:
+        raise LandmarkDirError(f"{len(failed)} of {len(study.rows)} cases failed")
 
 
 def _show(comparison: comparing.Comparison, out: Path) -> None:

@@ -134,6 +134,17 @@ def errors_as_sentences(quiet: bool = False) -> Iterator[Shown]:
         log.removeHandler(progress)
 
 
+@contextmanager
+def interrupts_told(progress: Shown) -> Iterator[None]:
+    """Let an interrupt say what stays and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        progress.done()
+        click.echo(str(interrupt) or "Aborted", err=True)
+        raise SystemExit(INTERRUPTED) from None
+
+
 def _last_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__

@@ -12,7 +12,6 @@ from landmark_dir.comparison.references import (
     References,
     at_labels,
     at_points,
-    described,
     load_references,
     warn_of_single_labels,
 )
@@ -124,7 +123,7 @@ class Comparison:
         result = self.results[state]
         names = ("correlation", "folded_share", "sd_log_jacobian", "landmarks")
         found = {name: result.metrics[name] for name in names}
-        return {**found, "seconds": self.seconds[state], "verdict": result.verdict.verdict}
+        return {**found, "seconds": self.seconds[state], **result.verdict.described()}
 
     def table(self) -> str:
         """All figures for people."""
@@ -241,10 +240,11 @@ def _report(
     """Write what a comparison leaves beside its run folders."""
     figures = comparison.figures()
     write_figures([figures], folder / run_folder.COMPARISON_CSV)
+    described = {name: run_folder.describe_file(file) for name, file in references.files.items()}
     content = {
         "landmark_dir": version("landmark_dir"),
         "options": session.options.flat(),
-        "inputs": dict(session.inputs.sources) | described(references.files),
+        "inputs": dict(session.inputs.sources) | described,
         "warnings": session.record.warnings,
         **figures,
     }

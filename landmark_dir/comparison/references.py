@@ -16,7 +16,6 @@ from landmark_dir.evaluation.metrics import (
 from landmark_dir.evaluation.overlap import Overlap, check_label_map, overlaps, present
 from landmark_dir.evaluation.statistics import Difference, paired_difference
 from landmark_dir.evaluation.verdict import residual_mm
-from landmark_dir.io.run_folder import sha256
 from landmark_dir.io.volumes import check_labels, read_labels
 from landmark_dir.points import (
     PointPairs,
@@ -78,11 +77,6 @@ def load_references(
     if not present(maps[0]) & present(maps[1]):
         raise BadVolume("fixed and moving label maps have no label in common")
     return References(points, maps, files | _files(labels, "labels"))
-
-
-def described(files: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """Path and hash of each file."""
-    return {name: {"path": str(path), "sha256": sha256(path)} for name, path in files.items()}
 
 
 def _files(given: tuple[Any, Any], what: str) -> dict[str, Path]:

@@ -152,10 +152,36 @@ def _digits(name: str) -> int:
     return 3 if name == "mean_dice" else 2
 
 
+POOLED_HEAD = [
+    *("mean over cases", "cases", *ARMS, "difference", "95 % interval"),
+    *("Wilcoxon", "better", "worse"),
+]
+
+
+def pooled_page_tables(
+    pooled: dict[str, dict[str, Any]],
+) -> list[tuple[str, list[str], list[list[Any]]]]:
+    """What all cases say together, for a page; none where there is nothing to say."""
+    if not pooled:
+        return []
+    rows: list[list[Any]] = [*_pooled_rows(pooled)]
+    rows += [[note] for note in _pooled_notes(pooled)]
+    return [("Without against with landmarks", POOLED_HEAD, rows)]
+
+
 def _pooled_blocks(pooled: dict[str, dict[str, Any]]) -> list[str]:
     """Means over cases and their differences, and how they are made."""
-    rows = [["mean over cases", "cases", *ARMS, "difference", "95 % interval"]]
-    rows[0] += ["Wilcoxon", "better", "worse"]
+    if not pooled:
+        return []
+    return [aligned([POOLED_HEAD, *_pooled_rows(pooled)]), "\n".join(_pooled_notes(pooled))]
+
+
+def _pooled_notes(pooled: dict[str, dict[str, Any]]) -> list[str]:
+    return [OVER_CASES] + [NO_TRUTH] * ("held_back_mm" in pooled)
+
+
+def _pooled_rows(pooled: dict[str, dict[str, Any]]) -> list[list[str]]:
+    rows = []
     for name, found in pooled.items():
         difference = found["with_minus_without"]
         better, worse = difference["lower"], difference["higher"]
@@ -174,10 +200,7 @@ def _pooled_blocks(pooled: dict[str, dict[str, Any]]) -> list[str]:
                 str(worse),
             ]
         )
-    if not pooled:
-        return []
-    notes = [OVER_CASES] + [NO_TRUTH] * ("held_back_mm" in pooled)
-    return [aligned(rows), "\n".join(notes)]
+    return rows
 
 
 def interval(difference: dict[str, Any], digits: int = 2) -> str:
@@ -224,15 +247,17 @@ def write_figures(figures: Sequence[dict[str, Any]], path: Path) -> None:
 def _csv_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
     named: dict[str, Any] = {n: figures[n] for n in ("case", "error") if n in figures}
     states: dict[str, Any] = figures.get("states", {})
-    return [named | {"state": s} | _flat(of) for s, of in states.items()] or [named]
+    return [named | {"state": s} | flat_figures(of) for s, of in states.items()] or [named]
 
 
-def _flat(figures: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_figures(figures: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested names joined by underscores, six decimals; what is not a number is an empty cell."""
     flat: dict[str, Any] = {}
     for name, value in figures.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}_")
+            flat |= flat_figures(value, f"{prefix}{name}_")
+        elif isinstance(value, list):
+            flat[f"{prefix}{name}"] = "; ".join(map(str, value))
         elif isinstance(value, float):
             flat[f"{prefix}{name}"] = "" if math.isnan(value) else round(value, 6)
         else:

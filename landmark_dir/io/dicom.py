@@ -1,6 +1,5 @@
 """Choose one DICOM series in a file, a folder or below it, and read it as a volume."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from datetime import date
@@ -24,6 +23,7 @@ from landmark_dir.io.dicom_series import (
 from landmark_dir.io.dicom_stack import Group, Stack, split, stack
 from landmark_dir.io.dicom_voxels import read_voxels
 from landmark_dir.io.reading import Reading
+from landmark_dir.io.text_files import hashed
 
 __all__ = [
     "Series",
@@ -77,8 +77,8 @@ def load_series(series: Series, name: str) -> sitk.Image:
 def describe_series(series: Series) -> dict[str, str | int]:
     """What may be kept of a series: nothing of it names a person, its ids are hashed."""
     return {
-        "series": _hashed(series.id),
-        "study": _hashed(series.study_id),
+        "series": hashed(series.id),
+        "study": hashed(series.study_id),
         "description": series.description,
         "modality": series.modality,
         "slices": series.slices,
@@ -92,10 +92,6 @@ def days_between(fixed: Series, moving: Series) -> int | None:
     except ValueError:
         return None
     return (dates[1] - dates[0]).days
-
-
-def _hashed(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
 def _choose(path: Path, wanted: str | None) -> tuple[Series, int | None]:

@@ -21,7 +21,7 @@ except ImportError:  # Windows: nothing is locked and nothing is cleared there
     fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".landmark-dir-"  # of hidden folders
-LOCK = ".lock"
+LOCK, NEW_LOCK = ".lock", ".new-lock"
 NEW, EARLIER = "new", "earlier"  # folders: what is made, and what it takes the place of
 
 
@@ -94,12 +94,10 @@ def replacing(place: Path) -> Iterator[Path]:
 @contextmanager
 def locked_folder(parent: Path) -> Iterator[Path]:
     """Give a hidden folder in `parent` that goes with the block, or with the next one there."""
-    _clear(parent)
+    clear_left(parent)
     hidden = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    lock = _locked(hidden)
+    lock = _new_lock(hidden)
     try:
-        if lock is None:  # then no one may take it for a dead process's
-            (hidden / LOCK).unlink(missing_ok=True)
         yield hidden
     finally:
         _restore(hidden)
@@ -108,11 +106,22 @@ def locked_folder(parent: Path) -> Iterator[Path]:
             lock.close()
 
 
-def _locked(hidden: Path) -> IO[bytes] | None:
-    """Take the lock of a hidden folder; None: another process has it, or nothing can be locked."""
+def _new_lock(hidden: Path) -> IO[bytes] | None:
+    """Lock a new hidden folder; None: nothing can be locked, and no one takes it for a dead one's.
+
+    The lock has its name only once it is held: nobody can come in between.
+    """
+    lock = _locked(hidden / NEW_LOCK)
+    if lock is not None:
+        (hidden / NEW_LOCK).rename(hidden / LOCK)
+    return lock
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """Lock a file; None: another process has it, or nothing can be locked."""
     if fcntl is None:
         return None
-    file = (hidden / LOCK).open("ab")
+    file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -121,13 +130,13 @@ def _locked(hidden: Path) -> IO[bytes] | None:
     return file
 
 
-def _clear(parent: Path) -> None:
+def clear_left(parent: Path) -> None:
     """Remove what dead processes left in `parent`, and put back what they had moved away."""
     for hidden in parent.glob(f"{PREFIX}*"):
         if hidden.is_symlink() or not (hidden / LOCK).is_file():
             continue
         with suppress(OSError):  # another user's, or gone meanwhile
-            lock = _locked(hidden)
+            lock = _locked(hidden / LOCK)
             if lock is not None:
                 _restore(hidden)
                 shutil.rmtree(hidden, ignore_errors=True)

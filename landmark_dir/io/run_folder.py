@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from landmark_dir.errors import BadArgument, BadPoints, BadRunFolder, LandmarkDirError
-from landmark_dir.io.outputs import output_place, replacing
+from landmark_dir.io.outputs import output_place, readable, replacing
 from landmark_dir.io.text_files import json_value, read_text, told
 
 WARPED = "warped.nii.gz"
@@ -208,11 +208,42 @@ def run_transform(run: Path) -> Path:
     return path
 
 
+def describe_file(path: Path) -> dict[str, Any]:
+    """What is recorded of an input: path, hash, size, when it was last changed.
+
+    Of a folder: those of all files in it together.
+    """
+    return {"path": readable(path), "sha256": sha256(path), **_stamp(path)}
+
+
+def is_described(path: Path, described: dict[str, Any]) -> bool:
+    """Tell whether a file or folder is still what was recorded: unchanged, or the same by its hash.
+
+    Raises
+    ------
+    OSError
+        If it is not there.
+    """
+    stamp = _stamp(path)
+    if all(described.get(name) == value for name, value in stamp.items()):
+        return True
+    return bool(described.get("sha256") == sha256(path))
+
+
+def _stamp(path: Path) -> dict[str, int]:
+    files = [file.stat() for file in _files(path)]
+    newest = max((file.st_mtime_ns for file in files), default=0)
+    return {"bytes": sum(file.st_size for file in files), "modified_ns": newest}
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, or of the names and contents of the files of a folder."""
     digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
+    for file in _files(path):
         if path.is_dir():
             digest.update(os.fsencode(file.relative_to(path)))
         with file.open("rb") as stream:

@@ -1,5 +1,6 @@
 """Text files, read strictly and written in one form."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -75,6 +76,11 @@ def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
     if CONTROL.search(text):
         raise BadPoints(f"{path}: expected a text file, found control characters")
     return text
+
+
+def hashed(text: str) -> str:
+    """A short hash of an id that may not be written down; empty for an empty one."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16] if text else ""
 
 
 def json_value(text: str) -> Any:

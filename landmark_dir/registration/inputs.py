@@ -12,10 +12,9 @@ import SimpleITK as sitk
 from landmark_dir.errors import BadArgument, BadPoints, BadVolume
 from landmark_dir.geometry import centre, distances_mm
 from landmark_dir.io.dicom import days_between, describe_series
-from landmark_dir.io.outputs import readable
 from landmark_dir.io.point_files import read_pairs
 from landmark_dir.io.reading import Reading
-from landmark_dir.io.run_folder import sha256
+from landmark_dir.io.run_folder import describe_file
 from landmark_dir.io.volumes import (
     check_mask,
     checked_volume,
@@ -242,7 +241,7 @@ def _source(given: object) -> dict[str, Any]:
     path = given.path if isinstance(given, Reading) else given
     if not isinstance(path, str | os.PathLike):
         return {"path": None}
-    return {"path": readable(path), "sha256": sha256(Path(path))}
+    return describe_file(Path(path))
 
 
 def _series(reading: Reading) -> dict[str, Any]:

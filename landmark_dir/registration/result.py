@@ -197,7 +197,7 @@ SHAPE: dict[str, Callable[[object], bool]] = {  # of `run.json`, as far as a res
 }
 
 
-def _check_shape(content: dict[str, Any], folder: Path) -> None:
+def check_record(content: dict[str, Any], folder: Path) -> None:
     """Refuse a `run.json` whose parts are not of the kind that a run writes."""
     for name, fits in SHAPE.items():
         value: Any = content
@@ -225,7 +225,7 @@ def open_run(run: str | Path) -> Result:
     folder = as_path(run, "run", "the path of a run folder")
     content = run_folder.read_run_json(folder)
     transform = run_folder.run_transform(folder)
-    _check_shape(content, folder)
+    check_record(content, folder)
     table = folder / run_folder.LANDMARKS_CSV
     return Result(
         folder,

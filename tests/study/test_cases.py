@@ -1,11 +1,13 @@
 """A file of cases is read strictly: right, or refused with its line."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from landmark_dir.comparison.cases import read_cases
 from landmark_dir.errors import LandmarkDirError
+from landmark_dir.options import RegisterOptions
+from landmark_dir.study.cases import COLUMNS, MANY, folder_name, read_cases, spread, write_cases
 
 POINTS = "point\n1\n1.0 2.0 3.0\n"
 
@@ -48,8 +50,11 @@ def test_paths_are_relative_to_the_file_and_cells_may_be_empty(folder: Path) -> 
     [
         ("", "is empty"),
         ("fixed,moving\n", "no case"),
-        ("fixed;moving\na.nii;b.nii\n", "line 1: unknown column 'fixed;moving'"),
-        ("fixed,moving,weight\na.nii,b.nii,1\n", "line 1: unknown column 'weight'"),
+        ("fixed;moving\na.nii;b.nii\n", "line 1: column fixed is missing; expected commas"),
+        ("fixed,moving,fixed_point\na.nii,b.nii,1\n", "line 1: column 'fixed_point' looks like"),
+        ("fixed,moving,Align\na.nii,b.nii,1\n", "line 1: column 'Align' looks like 'align'"),
+        ("fixed,moving,\na.nii,b.nii,1\n", "line 1: a column comes twice or has no name"),
+        ("fixed,moving,align\na.nii,b.nii,middle\n", "line 2: align: expected one of world"),
         ("case,fixed\nx,a.nii\n", "line 1: column moving is missing"),
         ("fixed,moving,fixed\na.nii,b.nii,a.nii\n", "line 1: a column comes twice"),
         ("fixed,moving\na.nii,b.nii\na.nii\n", "line 3: 1 cells, but the header has 2"),
@@ -61,9 +66,6 @@ def test_paths_are_relative_to_the_file_and_cells_may_be_empty(folder: Path) -> 
             "fixed,moving,fixed_points,moving_points\na.nii,b.nii,p.txt,a.nii\n",
             "line 2: .*a.nii, line 1: expected the word 'point'",
         ),
-        ("case,fixed,moving\n../x,a.nii,b.nii\n", "line 2: the case '../x' becomes a folder"),
-        ("case,fixed,moving\n.x,a.nii,b.nii\n", "becomes a folder"),
-        ("case,fixed,moving\nComparison.json,a.nii,b.nii\n", "becomes a folder"),
         ("case,fixed,moving\nX,a.nii,b.nii\nx,b.nii,a.nii\n", "line 3: the name x comes twice"),
         ('fixed,moving\n"a.nii,b.nii\n', "expected a CSV file"),
     ],
@@ -79,3 +81,47 @@ def test_what_is_no_text_is_refused(folder: Path) -> None:
         read_cases(folder / "cases.csv")
     with pytest.raises(LandmarkDirError, match="none.csv: cannot be read"):
         read_cases(folder / "none.csv")
+
+
+def test_other_columns_are_carried_along_and_names_may_be_anything(folder: Path) -> None:
+    text = "case,fixed,moving,site,fixed_series,align\nÄ / ../b c,a.nii,b.nii,north,1.2.3,centers\n"
+    (case,) = read_cases(written(folder, text))
+    assert (case.name, case.extra, case.align) == ("Ä / ../b c", {"site": "north"}, "centers")
+    assert case.series == {"fixed_series": "1.2.3"}
+    assert case.options(RegisterOptions()).align == "centers"
+    assert case.folder == folder_name(case.name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "Comparison.json ", "con", "NUL.txt", ".x", "x.", "Ä", "a b", "x" * 300]
+)
+def test_unsafe_names_get_a_safe_folder_of_their_own(name: str) -> None:
+    made = folder_name(name)
+    assert made != name
+    assert len(made) <= 60
+    assert set(made) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+    assert folder_name(f"{name}!") != made
+    assert folder_name(made) == made
+
+
+def test_very_many_cases_are_spread_over_folders(folder: Path) -> None:
+    (case,) = read_cases(written(folder, "fixed,moving\na.nii,b.nii\n"))
+    many = [dataclasses.replace(case, name=f"p{k}") for k in range(MANY + 1)]
+    assert "/" not in spread(many[:MANY])[0].folder
+    above = {one.folder.split("/")[0] for one in spread(many)}
+    assert len(above) == 256
+    assert all(len(name) == 2 for name in above)
+
+
+def test_what_is_written_is_read_again(folder: Path) -> None:
+    header = "case,fixed,moving,note,moving_mask,align"
+    text = f'{header}\nÄ,a.nii,series,"a, b",m.nii,\nb,b.nii,a.nii,,,world\n'
+    cases = read_cases(written(folder, text))
+    write_cases(cases, folder / "again.csv")
+    assert read_cases(folder / "again.csv") == cases
+    assert set(COLUMNS) < set((folder / "again.csv").read_text().splitlines()[0].split(","))
+
+
+def test_missing_files_may_be_left_to_the_run(folder: Path) -> None:
+    (case,) = read_cases(written(folder, "fixed,moving\na.nii,none.nii\n"), check_files=False)
+    assert case.files["moving"] == folder / "none.nii"
