@@ -475,11 +475,15 @@ def test_a_made_run_is_opened(run: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["bytes", "values"])
+@pytest.mark.parametrize("warped", [True, False])
 @given(st.data())
-def test_a_damaged_run_json(by: str, run: Path, data: st.DataObject) -> None:
+def test_a_damaged_run_json(warped: bool, by: str, run: Path, data: st.DataObject) -> None:
     path = run / run_folder.RUN_JSON
     sound = path.read_bytes()
+    aside = run.parent / "aside.nii.gz"
     try:
+        if not warped:
+            (run / run_folder.WARPED).rename(aside)
         if by == "bytes":
             path.write_bytes(data.draw(damaged(sound)))
         else:
@@ -488,6 +492,8 @@ def test_a_damaged_run_json(by: str, run: Path, data: st.DataObject) -> None:
             assert_as_recorded(open_run(run), json.loads(path.read_text("utf-8")))
     finally:
         path.write_bytes(sound)
+        if not warped:
+            aside.rename(run / run_folder.WARPED)
 
 
 @given(st.data())

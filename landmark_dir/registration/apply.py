@@ -69,13 +69,13 @@ def warp(
     result = _opened(run)
     _check_output(out, result, SUFFIXES, image)
     moving = _label_map(image) if labels else as_volume(image, "image")
-    wanted = result.chain.map_points(voxel_centres(result.warped, OUTSIDE_STRIDE))
+    wanted = result.chain.map_points(voxel_centres(result.grid, OUTSIDE_STRIDE))
     if not inside(moving, wanted).any():
         raise BadVolume(
             f"{image if isinstance(image, str | Path) else 'image'}: lies wholly outside what the "
             "run maps; expected the moving image of that run, or one in its space"
         )
-    return _written(warp_image(moving, result.chain, result.warped, labels=labels), out)
+    return _written(warp_image(moving, result.chain, result.grid, labels=labels), out)
 
 
 def warp_points(
@@ -184,7 +184,7 @@ def inverse(
     result = _opened(run)
     _check_output(out, result, SUFFIXES, like)
     grid = _moving_grid(result.folder) if like is None else as_volume(like, "like")
-    found, left = invert(result.chain, grid, result.warped)
+    found, left = invert(result.chain, grid, result.grid)
     _written(found, out)
     return Inverse(found, summarise(left.astype(np.float64)), int((left > UNSOLVED_VOXEL_MM).sum()))
 
@@ -226,7 +226,7 @@ def export(run: str | Path | Result, out: str | Path) -> float:
     _check_output(out, result, transform_export.SUFFIXES)
     with closing(find_engine()) as engine:
         return transform_export.export_transform(
-            result.transform_file, result.warped, Path(out), engine
+            result.transform_file, result.grid, Path(out), engine
         )
 
 
@@ -283,7 +283,7 @@ def _check_output(
 
 
 def _warn_outside(result: Result, points: Points) -> None:
-    outside = int(np.sum(~inside(result.warped, points)))
+    outside = int(np.sum(~inside(result.grid, points)))
     if outside:
         log.warning(
             "%d of %d points lie outside the fixed image, where the transform is a guess; "

@@ -211,7 +211,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
         run_record.write_run_preview(folder / run_folder.PREVIEW, finished)
     warnings = list(session.record.warnings)
     metrics, verdict = found.metrics, found.verdict
-    return Result(folder, chain, warped, pairs, metrics, warnings, verdict, inputs.fixed)
+    return Result(folder, chain, warped, pairs, metrics, warnings, verdict, inputs.fixed, warped)
 
 
 def _deformed(session: Session, landmarks: Landmarks) -> Path:

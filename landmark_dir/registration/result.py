@@ -1,6 +1,7 @@
 """A finished registration at hand: its transform, images, landmarks, figures and verdict."""
 
 import html
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,7 @@ from landmark_dir.registration.inputs import as_path
 from landmark_dir.transforms.chain import Chain, read_transform
 from landmark_dir.transforms.fields import displacement, jacobian
 
+MOST_VOXELS = 1 << 31  # of a fixed grid
 ROUNDED_MM = 0.01  # single precision in the header of the warped image moves no corner by more
 
 
@@ -36,8 +38,8 @@ class Result:
         The run folder.
     chain : Chain
         The transform as numpy sees it: `chain.map_points(points)`.
-    warped : sitk.Image
-        Moving image on the fixed grid.
+    grid : sitk.Image
+        An image on the fixed grid; its values say nothing.
     landmarks : PointPairs
         What guided the registration; empty without landmarks.
     metrics : dict
@@ -52,12 +54,29 @@ class Result:
 
     folder: Path
     chain: Chain
-    warped: sitk.Image
+    grid: sitk.Image
     landmarks: PointPairs
     metrics: dict[str, Any]
     warnings: list[str]
     verdict: Verdict
     given_fixed: sitk.Image | None = None
+    given_warped: sitk.Image | None = None
+
+    @property
+    def warped(self) -> sitk.Image:
+        """The moving image on the fixed grid.
+
+        Raises
+        ------
+        BadRunFolder
+            If the run folder was made without it, as `batch --keep` can.
+        """
+        if self.given_warped is None:
+            raise BadRunFolder(
+                f"{self.folder}: has no {run_folder.WARPED}; make it with `landmark-dir warp` from "
+                "the moving image"
+            )
+        return self.given_warped
 
     @cached_property
     def fixed(self) -> sitk.Image | None:
@@ -84,12 +103,12 @@ class Result:
     @property
     def displacement(self) -> sitk.Image:
         """T(x) - x at each voxel of the fixed grid: vector image, float32, mm, LPS."""
-        return displacement(self.chain, self.warped)
+        return displacement(self.chain, self.grid)
 
     @property
     def jacobian(self) -> sitk.Image:
         """Determinant of dT/dx at each voxel of the fixed grid, float32; 0 and below: folded."""
-        return jacobian(self.chain, self.warped)
+        return jacobian(self.chain, self.grid)
 
     def moved_to(self, folder: Path) -> "Result":
         """The same result, its run folder at `folder`."""
@@ -113,8 +132,8 @@ class Result:
         # Pillow is slow to load
         from landmark_dir.report.volumes import side_by_side
 
-        shown = [image for image in (self.fixed, self.warped) if image is not None]
-        picture = side_by_side(shown)
+        shown = [image for image in (self.fixed, self.given_warped) if image is not None]
+        picture = side_by_side(shown) if shown else ""
         reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in self.verdict.reasons)
         return (
             f"<b>{html.escape(self.verdict.verdict)}</b><ul>{reasons}</ul>"
@@ -140,9 +159,16 @@ def _fixed_image(content: dict[str, Any]) -> sitk.Image | None:
     return None
 
 
-def _warped(folder: Path, fixed: dict[str, Any]) -> sitk.Image:
-    """The warped image on the grid of the fixed one, whose file rounds it to single precision."""
-    image = read_image(folder / run_folder.WARPED).image
+def _warped(folder: Path, fixed: dict[str, Any]) -> sitk.Image | None:
+    """The warped image on the grid of the fixed one, whose file rounds it to single precision.
+
+    None if the folder was made without it.
+    """
+    path = folder / run_folder.WARPED
+    return _placed(read_image(path).image, folder, fixed) if path.exists() else None
+
+
+def _placed(image: sitk.Image, folder: Path, fixed: dict[str, Any]) -> sitk.Image:
     exact = sitk.Image(image)
     try:
         exact.SetSpacing(fixed["spacing_mm"])
@@ -157,6 +183,28 @@ def _warped(folder: Path, fixed: dict[str, Any]) -> sitk.Image:
             "; copy the run folder again"
         )
     return exact
+
+
+def _empty(folder: Path, fixed: dict[str, Any]) -> sitk.Image:
+    """An image on the fixed grid, without the file of the warped one."""
+    size = fixed.get("size_xyz")
+    sizes = size if isinstance(size, list) else []
+    whole = len(sizes) == 3 and all(type(n) is int and n > 0 for n in sizes)
+    if not whole or math.prod(sizes) > MOST_VOXELS:
+        raise BadRunFolder(
+            f"{folder}: {run_folder.RUN_JSON} has {told(size)} as inputs.fixed.size_xyz, which no "
+            "run writes; copy the run folder again"
+        )
+    image = sitk.Image(sizes, sitk.sitkUInt8)
+    image.SetSpacing(fixed["spacing_mm"])
+    image.SetOrigin(fixed["origin_mm"])
+    try:
+        image.SetDirection(fixed["direction"])
+    except RuntimeError as error:
+        raise BadRunFolder(
+            f"{folder}: {run_folder.RUN_JSON} has directions that are none; copy it again"
+        ) from error
+    return image
 
 
 def _texts(value: object) -> bool:
@@ -227,12 +275,14 @@ def open_run(run: str | Path) -> Result:
     transform = run_folder.run_transform(folder)
     check_record(content, folder)
     table = folder / run_folder.LANDMARKS_CSV
+    warped = _warped(folder, content["inputs"]["fixed"])
     return Result(
         folder,
         read_transform(transform, inside=folder),
-        _warped(folder, content["inputs"]["fixed"]),
+        _empty(folder, content["inputs"]["fixed"]) if warped is None else warped,
         read_csv(table) if table.is_file() else PointPairs.empty(),
         content["metrics"],
         content["warnings"],
         Verdict(content["verdict"]["verdict"], content["verdict"]["reasons"]),
+        given_warped=warped,
     )
