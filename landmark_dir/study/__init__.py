@@ -1,0 +1,1 @@
+"""Many pairs: found in a folder, registered, gathered; disk is the state."""
