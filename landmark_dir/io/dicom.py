@@ -31,6 +31,7 @@ __all__ = [
     "days_between",
     "describe_series",
     "find_series",
+    "groups_of",
     "is_dicom",
     "last_line",
     "load_series",
@@ -147,12 +148,22 @@ def _fitting(found: list[Series], wanted: str | None, path: Path) -> Series:
 def _load(series: Series, name: str, group: int | None) -> Reading:
     if series.damaged:
         raise BadVolume(series.damaged[0])
-    planes = [plane for file in _each_once(series.files) for plane in read_planes(Path(file))]
-    chosen = _chosen(split(planes), series.id, name, group)
+    chosen = _chosen(groups_of(series), series.id, name, group)
     made = stack(chosen, name)
     remarks = dict.fromkeys(remark for plane in made.planes for remark in plane.remarks)
     warnings = (*remarks, *made.warnings, *_left_out(series))
     return Reading(_image(made, name), warnings, series=series)
+
+
+def groups_of(series: Series) -> list[Group]:
+    """Return the acquisitions and views in a series, in the order in which `#` numbers them.
+
+    Raises
+    ------
+    BadVolume
+        If a header is damaged, or does not say where a slice lies.
+    """
+    return split([plane for file in _each_once(series.files) for plane in read_planes(Path(file))])
 
 
 def _each_once(files: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from landmark_dir.errors import BadVolume
 MAGIC = b"DICM"
 MAGIC_AT = 128  # bytes; what is before is free to be anything
 EXPORT_AGAIN = "export the series again"
+BLANKS = " \0\t\r\n"  # what pads a text
 
 
 @contextmanager
@@ -69,6 +70,15 @@ def _read(file: Path, **options: Any) -> Dataset:
         raise BadVolume(
             f"{file}: cut short or damaged, not a whole DICOM file ({error}); copy it again"
         ) from error
+
+
+def as_text(value: Any) -> str:
+    """Return the value of a tag as DICOM writes it, several with backslashes; "" if it has none."""
+    if value is None:
+        return ""
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    parts = value if several else [value]  # a name can be iterated over, too, by its letters
+    return "\\".join(str(part).strip(BLANKS) for part in parts)
 
 
 def check_pixels_follow(file: Path) -> None:

@@ -23,6 +23,7 @@ from pydicom.uid import (
 from landmark_dir.errors import BadVolume
 from landmark_dir.io.dicom_files import (
     EXPORT_AGAIN,
+    as_text,
     check_pixels,
     check_pixels_follow,
     quiet,
@@ -79,7 +80,6 @@ LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 TIMES = ("FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime")
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-BLANKS = " \0\t\r\n"  # what pads a text
 
 Vector = NDArray[np.float64]
 
@@ -185,12 +185,12 @@ def _plane(header: Dataset, frame: int, count: int, file: Path) -> Plane:
         rescaled=rescaled,
         acquisition=_acquisition(everywhere),
         time=_time(everywhere),
-        content_time=_text(header.get("ContentTime")) if count == 1 else "",
+        content_time=as_text(header.get("ContentTime")) if count == 1 else "",
         number=int(number) if count == 1 and number is not None else None,
         patient=_patient(header),
-        frame_of_reference=_text(header.get("FrameOfReferenceUID")),
+        frame_of_reference=as_text(header.get("FrameOfReferenceUID")),
         concatenation=(
-            _text(header.get("ConcatenationUID")),
+            as_text(header.get("ConcatenationUID")),
             int(header.get("InConcatenationTotalNumber") or 0),
         ),
         remarks=_remarks(header, groups, rescaled),
@@ -222,19 +222,12 @@ def _tag(header: Dataset, groups: list[Dataset], keyword: str) -> Any:
     return header.get(keyword)
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    parts = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
-    return "\\".join(str(part).strip(BLANKS) for part in parts)
-
-
 def _numbers(value: Any, count: int, keyword: str, name: str) -> Vector:
     if value is None or value == "":
         raise BadVolume(
             f"{name}: no {keyword}, expected {count} numbers; {EXPORT_AGAIN} with its geometry"
         )
-    words = _text(value).split("\\")
+    words = as_text(value).split("\\")
     plain = all(NUMBER.fullmatch(word) for word in words)  # float() takes 1_000 and nan, too
     numbers = np.array([float(word) for word in words if plain])
     if len(numbers) != count or not np.isfinite(numbers).all():
@@ -304,9 +297,9 @@ def _rescale(header: Dataset, groups: list[Dataset], name: str) -> tuple[float, 
 
 
 def _acquisition(places: list[Dataset]) -> dict[str, str]:
-    said = {key: text for key in ACQUISITION if (text := _text(_anywhere(places, key)))}
+    said = {key: text for key in ACQUISITION if (text := as_text(_anywhere(places, key)))}
     indices = _anywhere(places, "DimensionIndexValues")
-    words = _text(indices).split("\\") if indices is not None else []
+    words = as_text(indices).split("\\") if indices is not None else []
     return said | {f"dimension {n}": word for n, word in enumerate(words, 1)}
 
 
@@ -315,17 +308,17 @@ def _time(places: list[Dataset]) -> str:
     keyword = next((key for key in TIMES if _anywhere(places, key)), None)
     if keyword is None:
         return ""
-    time = _text(_anywhere(places, keyword))
-    date = _text(_anywhere(places, "AcquisitionDate")) if keyword == "AcquisitionTime" else ""
+    time = as_text(_anywhere(places, keyword))
+    date = as_text(_anywhere(places, "AcquisitionDate")) if keyword == "AcquisitionTime" else ""
     return date + time
 
 
 def _patient(header: Dataset) -> tuple[str, ...]:
     """Return id, birth date and name, as far as two spellings of one name allow."""
-    name = _text(header.get("PatientName")).replace("^", " ").casefold()
+    name = as_text(header.get("PatientName")).replace("^", " ").casefold()
     return (
-        _text(header.get("PatientID")),
-        _text(header.get("PatientBirthDate")),
+        as_text(header.get("PatientID")),
+        as_text(header.get("PatientBirthDate")),
         " ".join(name.split()),
     )
 
@@ -337,7 +330,7 @@ def _remarks(header: Dataset, groups: list[Dataset], rescaled: bool) -> tuple[st
             "DICOM says MONOCHROME1 (bright is low): HU are taken by slope and intercept, not"
             " inverted; look at the picture"
         )
-    kind = _text(_tag(header, groups, "RescaleType"))
+    kind = as_text(_tag(header, groups, "RescaleType"))
     if not rescaled:
         said.append(
             "DICOM does not state RescaleSlope and RescaleIntercept: stored numbers are taken as HU"

@@ -1,7 +1,8 @@
 """Which DICOM series lie in files and folders, and what of them is damaged or missing."""
 
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,24 +10,47 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from landmark_dir.errors import BadVolume
-from landmark_dir.io.dicom_files import is_dicom, quiet, read_header
+from landmark_dir.io.dicom_files import as_text, is_dicom, quiet, read_header
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 NO_ID = "(no ID)"
 DIRECTORY = "1.2.840.10008.1.3.10"  # the class of a DICOMDIR
 STANDARD = "1.2.840.10008."  # ids that the standard gives; others are private
-TAGS = (
-    "SOPClassUID",
-    "Modality",
-    "SeriesDescription",
-    "StudyDate",
-    "PatientID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "NumberOfFrames",
-    "Rows",
-    "DirectoryRecordSequence",
-)
+
+
+class Header(NamedTuple):
+    """What a file says of itself, by DICOM keyword; empty where it says nothing.
+
+    PatientID, PatientName and PatientBirthDate tell who it is: nothing that is written may hold
+    them.
+    """
+
+    SOPClassUID: str
+    SOPInstanceUID: str
+    Modality: str
+    ImageType: str
+    NumberOfFrames: str
+    SeriesInstanceUID: str
+    SeriesDescription: str
+    BodyPartExamined: str
+    ConvolutionKernel: str
+    StudyInstanceUID: str
+    StudyDate: str
+    StudyTime: str
+    AcquisitionDate: str
+    SeriesDate: str
+    PatientID: str
+    PatientName: str
+    PatientBirthDate: str
+    ImagePositionPatient: str
+
+    @property
+    def frames(self) -> int:
+        """Slices in the file: more than one where it holds many frames."""
+        return int(self.NumberOfFrames) if self.NumberOfFrames.isdigit() else 1
+
+
+TAGS = (*Header._fields, "Rows", "DirectoryRecordSequence")
 
 
 class Series(NamedTuple):
@@ -42,6 +66,8 @@ class Series(NamedTuple):
         Why files beside those of the series, which may belong to it, cannot be read.
     others : tuple of str
         Names of files beside those of the series that look like them and are not DICOM.
+    headers : tuple of Header
+        One for each of `files`.
     """
 
     id: str
@@ -54,6 +80,7 @@ class Series(NamedTuple):
     slices: int = 0
     damaged: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    headers: tuple[Header, ...] = ()
 
 
 class Folder(NamedTuple):
@@ -71,7 +98,7 @@ class Folder(NamedTuple):
         Series ID -> a file of it that a DICOMDIR here lists and that is not there.
     """
 
-    images: dict[Path, Dataset]
+    images: dict[Path, Header]
     damaged: tuple[str, ...]
     others: tuple[Path, ...]
     missing: dict[str, str]
@@ -91,7 +118,7 @@ def files_in(folder: Path) -> list[Path]:
 
 def look(files: Iterable[Path]) -> Folder:
     """Return what these files are."""
-    images: dict[Path, Dataset] = {}
+    images: dict[Path, Header] = {}
     damaged: list[str] = []
     others: list[Path] = []
     missing: dict[str, str] = {}
@@ -111,7 +138,7 @@ def look(files: Iterable[Path]) -> Folder:
             damaged.append(f"{file}: its DICOM header is damaged ({error}); copy it again")
             continue
         if header.get("Rows"):  # else a plan, a report, a DICOMDIR
-            images[file] = header
+            images[file] = Header(*(sys.intern(_said(header, name)) for name in Header._fields))
     damaged += [
         f"{file}: not a DICOM file, {file.stat().st_size} bytes; copy it again or remove it"
         for file in others
@@ -167,11 +194,11 @@ def _media_class(header: Dataset, default: str = "") -> str:
 
 def series_of(folders: list[Folder]) -> list[Series]:
     """Return the series in these folders; one may lie in several."""
-    found: dict[str, list[tuple[Folder, dict[Path, Dataset]]]] = {}
+    found: dict[str, list[tuple[Folder, dict[Path, Header]]]] = {}
     for folder in folders:
-        by_id: dict[str, dict[Path, Dataset]] = {}
+        by_id: dict[str, dict[Path, Header]] = {}
         for file, header in folder.images.items():
-            key = _said(header, "SeriesInstanceUID") or NO_ID
+            key = header.SeriesInstanceUID or NO_ID
             by_id.setdefault(key, {})[file] = header
         for key, headers in by_id.items():
             found.setdefault(key, []).append((folder, headers))
@@ -180,19 +207,19 @@ def series_of(folders: list[Folder]) -> list[Series]:
 
 
 def _series(
-    series_id: str, parts: list[tuple[Folder, dict[Path, Dataset]]], missing: dict[str, str]
+    series_id: str, parts: list[tuple[Folder, dict[Path, Header]]], missing: dict[str, str]
 ) -> Series:
     headers = {file: header for _, some in parts for file, header in some.items()}
     first = next(iter(headers.values()))
     return Series(
         id=series_id,
-        description=_said(first, "SeriesDescription"),
-        modality=_said(first, "Modality"),
-        patient_id=_said(first, "PatientID"),
+        description=first.SeriesDescription,
+        modality=first.Modality,
+        patient_id=first.PatientID,
         files=[str(file) for file in headers],
-        study_id=_said(first, "StudyInstanceUID"),
-        study_date=_said(first, "StudyDate"),
-        slices=sum(_frames(header) for header in headers.values()),
+        study_id=first.StudyInstanceUID,
+        study_date=first.StudyDate,
+        slices=sum(header.frames for header in headers.values()),
         damaged=(
             *(text for folder, _ in parts for text in folder.damaged),
             *(
@@ -204,26 +231,25 @@ def _series(
         others=tuple(
             file.name for folder, some in parts for file in folder.others if _like(file, some)
         ),
+        headers=tuple(headers.values()),
     )
 
 
 def _said(header: Dataset, keyword: str) -> str:
     try:
         with quiet():
-            return str(header.get(keyword) or "").strip()
+            return as_text(header.get(keyword))
     except Exception:  # pydicom raises nearly anything on damaged data
         return ""
 
 
-def _frames(header: Dataset) -> int:
-    said = _said(header, "NumberOfFrames")
-    return int(said) if said.isdigit() else 1
+def below(folder: Path, unreadable: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Return a folder and those below it, each once, however links lead to it.
 
-
-def below(folder: Path) -> Iterator[Path]:
-    """Return a folder and those below it, each once, however links lead to it."""
+    `unreadable` is told why a folder cannot be read; else it is passed over.
+    """
     seen = set()
-    for place, inner, _ in os.walk(folder, followlinks=True):
+    for place, inner, _ in os.walk(folder, onerror=unreadable, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             inner.clear()
