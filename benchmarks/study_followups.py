@@ -1,8 +1,8 @@
 """A study from DICOM to its page: `python -m benchmarks.study_followups -o runs/followups`.
 
-The simulated follow-ups of the validation volumes (as in `benchmarks.followups`) are written as DICOM
-exams of two dates, `pairs` finds them there, and `batch --compare` does the rest. True points are
-added to the table that `pairs` wrote, as a user adds expert points.
+The simulated follow-ups of the validation volumes (as in `benchmarks.followups`) are written as
+DICOM exams of two dates, `pairs` finds them there, and `batch --compare` does the rest. True points
+are added to the table that `pairs` wrote, as a user adds expert points.
 """
 
 import argparse

@@ -11,7 +11,6 @@ import os
 import secrets
 import socket
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -64,11 +63,20 @@ class Heart:
             with path.open("r+") as file:
                 if file.read() == socket.gethostname() and _lock(file):
                     return False  # the system took its lock back
-            os.utime(self._path)
-            behind = self._path.stat().st_mtime - path.stat().st_mtime  # both by the disk's clock
+            return self.age_s(path) < STALE_S
         except OSError:
             return False
-        return behind < STALE_S
+
+    def age_s(self, path: Path) -> float:
+        """Seconds since a file was touched, by the clock of the disk.
+
+        Raises
+        ------
+        OSError
+            If it is not there.
+        """
+        os.utime(self._path)
+        return self._path.stat().st_mtime - path.stat().st_mtime
 
     def clear(self) -> None:
         """Remove the hearts of dead processes."""
@@ -134,7 +142,7 @@ class Claims:
         if holder:
             return self._heart.is_alive(holder)
         with suppress(OSError):  # created, not written yet; or its process died in between
-            return time.time() - path.stat().st_mtime < STALE_S
+            return self._heart.age_s(path) < STALE_S
         return False
 
     def _path(self, name: str, number: int) -> Path:
