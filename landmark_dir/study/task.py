@@ -62,6 +62,11 @@ class Task:
     worker: str = CASE_WORKER
     version: str = __version__
 
+    @property
+    def stop(self) -> Path:
+        """The file that tells all tasks of this runner to end."""
+        return self.study.hearts / f"{self.runner}{STOP}"
+
 
 class Outcome(NamedTuple):
     """What became of a case.
@@ -100,7 +105,6 @@ class Watch:
     def __init__(self, task: Task, pid: int) -> None:
         self._task = task
         self._process = psutil.Process(pid)
-        self._stop = task.study.hearts / f"{task.runner}{STOP}"
         self._started = self._looked = time.monotonic()
         self.memory_bytes = 0
 
@@ -110,7 +114,7 @@ class Watch:
         if now - self._looked < LOOK_S:
             return
         self._looked = now
-        if self._stop.exists():
+        if self._task.stop.exists():
             raise Ended(Outcome("stopped"))
         self._check_time(now - self._started)
         self._check_memory()
@@ -175,6 +179,8 @@ def run_task(task: Task) -> Outcome:
         error = f"landmark_dir is {__version__} on a worker and {task.version} here; install one"
         return Outcome("failed", error)
     with DESK.lock:
+        if task.stop.exists():
+            return Outcome("stopped")
         heart = Heart(task.study.hearts)
         try:
             claims = Claims(task.study.claims, heart)
@@ -214,7 +220,7 @@ def _run(task: Task) -> Outcome:
         outcome = ended.outcome
     except ChildDied as error:
         outcome = Outcome("failed", f"its process ended: {error}", again=True, alone=True)
-    except (ChildFailed, OSError) as error:
+    except (ChildFailed, OSError, psutil.Error) as error:
         outcome = Outcome("failed", str(error), again=True)
     memory = watch.memory_bytes if isinstance(watch, Watch) else 0
     return outcome._replace(seconds=time.monotonic() - started, memory_bytes=memory)

@@ -25,9 +25,9 @@ def labels(patients: Iterable[str], keep_ids: bool) -> dict[str, str]:
 
 
 def case_names(called: dict[str, str]) -> dict[str, str]:
-    """Return the same as names of folders, still one for each patient."""
+    """Return the same as names without blanks and signs, still one for each patient."""
     names = {
-        patient: re.sub(r"[^\w.-]+|(?i:^comparison\.)", "_", label).strip(".-") or "_"
+        patient: re.sub(r"[^\w.-]+", "_", label).strip(".-") or "_"
         for patient, label in called.items()
     }
     taken = [name.casefold() for name in names.values()]  # some file systems do not tell them apart
