@@ -17,9 +17,10 @@ from pydicom.dataset import Dataset
 from benchmarks.common import data_folder, machine
 from landmark_dir.io.point_files import write_elastix_points
 from landmark_dir.io.volumes import read_volume
-from landmark_dir.study.batch import How, batch
+from landmark_dir.study.batch import batch
 from landmark_dir.study.finding.find_pairs import find_pairs
 from landmark_dir.study.finding.pairs_file import pairs_table, write_pairs
+from landmark_dir.study.how import How
 from tests.made_dicom import write_series
 from training.followups.motion import MOTIONS
 from training.followups.pair import make_follow_up, truth_points

@@ -22,10 +22,11 @@ from typing import Any
 from benchmarks import stand_in
 from benchmarks.common import machine, markdown
 from landmark_dir.io import run_folder
-from landmark_dir.study.batch import How, batch
+from landmark_dir.study.batch import batch
 from landmark_dir.study.cases import read_cases
 from landmark_dir.study.folder import StudyFolder
 from landmark_dir.study.gather import gather
+from landmark_dir.study.how import How
 
 WORKERS = 2
 LEFT = 0.01  # share of the cases that is not done when what is done is looked for

@@ -16,9 +16,10 @@ from benchmarks.common import machine, markdown
 from landmark_dir.io.volumes import write_volume
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
 from landmark_dir.registration.pipeline import register
-from landmark_dir.study.batch import How, batch
+from landmark_dir.study.batch import batch
 from landmark_dir.study.cases import read_cases
 from landmark_dir.study.gather import Study
+from landmark_dir.study.how import How
 
 PHANTOM = PhantomOptions(size_xyz=(160, 140, 56), spacing_mm=(2.0, 2.0, 4.0))
 STAGES = ("affine", "pre-align", "landmarks", "outliers", "dense motion", "b-spline")

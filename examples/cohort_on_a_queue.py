@@ -13,7 +13,7 @@ from dask_jobqueue.local import LocalCluster
 from distributed import Client
 
 import landmark_dir
-from landmark_dir.study.batch import How
+from landmark_dir.study.how import How
 
 QUEUES = {
     "slurm": dask_jobqueue.SLURMCluster,

@@ -9,7 +9,7 @@ import click
 from landmark_dir.cli.options import PATH, TYPES, register_options, split
 from landmark_dir.cli.shared import errors_as_sentences, interrupts_told, show_notes
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.study import batch as batches
+from landmark_dir.study.batch import batch as run_batch
 from landmark_dir.study.finding.choose_pairs import WHICH
 from landmark_dir.study.finding.find_pairs import find_pairs
 from landmark_dir.study.finding.pairs_file import (
@@ -21,6 +21,7 @@ from landmark_dir.study.finding.pairs_file import (
 from landmark_dir.study.folder import ALL, PARTS, STUDY_HTML
 from landmark_dir.study.gather import Study
 from landmark_dir.study.gather import gather as gather_study
+from landmark_dir.study.how import How, with_workers
 
 SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 PARQUET = click.option("--parquet", is_flag=True, help="Write results.parquet, too.")
@@ -140,13 +141,11 @@ def batch(**given: Any) -> None:
     with errors_as_sentences(given.pop("quiet")) as progress:
         limits = {"timeout_min": given.pop("timeout"), "memory_gb": given.pop("memory")}
         names = ("workers", "scheduler", "scheduler_file", "shard", "retries", "keep")
-        how = batches.How(**{name: given.pop(name) for name in names}, **limits)
-        how = batches.with_workers(how)
+        how = How(**{name: given.pop(name) for name in names}, **limits)
+        how = with_workers(how)
         call, options = split(given)
         with interrupts_told(progress):
-            study = batches.batch(
-                **call, options=options, how=how, parquet=parquet, progress=progress
-            )
+            study = run_batch(**call, options=options, how=how, parquet=parquet, progress=progress)
     _show(study, how.shard is None)
 
 

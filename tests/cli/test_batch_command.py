@@ -17,7 +17,7 @@ from landmark_dir.geometry import same_grid
 from landmark_dir.io import run_folder
 from landmark_dir.io.volumes import write_volume
 from landmark_dir.registration.result import open_run
-from landmark_dir.study import batch, task
+from landmark_dir.study import how, task
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def pairs(tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a stand-in do the cases."""
-    monkeypatch.setattr(batch.How, "worker", stand_in.NAME)
-    monkeypatch.setattr(batch.How.__init__, "__defaults__", _with_stand_in())
+    monkeypatch.setattr(how.How, "worker", stand_in.NAME)
+    monkeypatch.setattr(how.How.__init__, "__defaults__", _with_stand_in())
 
 
 def _with_stand_in() -> tuple[object, ...]:
-    defaults = batch.How.__init__.__defaults__ or ()
+    defaults = how.How.__init__.__defaults__ or ()
     return tuple(stand_in.NAME if one == task.CASE_WORKER else one for one in defaults)
 
 

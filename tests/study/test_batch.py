@@ -17,8 +17,9 @@ import pytest
 from benchmarks import stand_in
 from landmark_dir.errors import BadArgument, BadRunFolder, LandmarkDirError
 from landmark_dir.io import run_folder
-from landmark_dir.study.batch import How, batch
+from landmark_dir.study.batch import batch
 from landmark_dir.study.gather import Study, gather
+from landmark_dir.study.how import How
 
 NAMES = ("a", "b c", "Ä/1", "d")
 FAST = How(worker=stand_in.NAME)
@@ -242,7 +243,8 @@ def test_no_scheduler_is_one_sentence(pairs: Path, monkeypatch: pytest.MonkeyPat
 RUN = """
 import sys
 from benchmarks import stand_in
-from landmark_dir.study.batch import How, batch
+from landmark_dir.study.batch import batch
+from landmark_dir.study.how import How
 if __name__ == "__main__":
     how = How(workers=int(sys.argv[2]) or None, worker=stand_in.NAME)
     try:
