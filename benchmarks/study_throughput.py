@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 lambda out: one_by_one(pairs, out, cores),
             )
         ]
-        for workers, threads in ((1, 1), (1, cores), (1, 2 * cores), (cores, 1), (cores, 2)):
+        for workers, threads in ((cores, 1), (1, cores), (1, 1), (1, 2 * cores)):
             how = How(workers=workers)
             ways.append(
                 (
