@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from benchmarks.common import markdown
 from landmark_dir.io import run_folder
@@ -30,8 +31,9 @@ COMMAND = (sys.executable, "-m", "landmark_dir")
 PHANTOM = PhantomOptions(size_xyz=(72, 64, 32), spacing_mm=(4.4, 4.0, 8.0))
 ALONE = ("--no-landmarks", "--preset", "fast", "--threads", "1", "-q")
 CASES = ("--preset", "fast", "--threads", "1", "-q", "--start", "affine")
+MARK = "LANDMARK_DIR_FAULTS"  # in the environment of all that is started
 GONE_S = 2.0  # after which no process may live on
-SECONDS = "seconds"  # columns of a table that differ from run to run
+DIFFERENT = ("seconds", "finished")  # in names of columns that differ from run to run
 SMALL_DISK = """
 mount -t tmpfs -o size={size}k tmpfs {folder} && {command}
 code=$?
@@ -82,26 +84,37 @@ class Place:
         }[name]
 
     def start(self, command: list[str]) -> "subprocess.Popen[str]":
-        """Start it, in a session of its own."""
-        return subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "TMPDIR": str(self.temporary), "LANDMARK_DIR_FAULTS": str(self.out)},
-        )
+        """Start it."""
+        return start(command, self.out, self.temporary)
 
     def living(self) -> list[int]:
         """Processes that were started for this place, whoever their parent is now."""
-        mark = f"LANDMARK_DIR_FAULTS={self.out}".encode()
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (process / "environ").read_bytes().split(b"\0"):
-                    found.append(int(process.name))
-            except OSError:
-                continue
-        return found
+        return living(self.out)
+
+
+def start(
+    command: list[str], mark: Path, temporary: Path, said: int | IO[str] = subprocess.PIPE
+) -> "subprocess.Popen[str]":
+    """Start a command whose processes can be told by their mark; stderr goes to `said`."""
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary), MARK: str(mark)},
+    )
+
+
+def living(mark: Path) -> list[int]:
+    """Processes that were started with a mark, whoever their parent is now."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
 
 
 def prepare(folder: Path) -> Place:
@@ -178,11 +191,14 @@ def small_disk(place: Place, name: str, kib: int, count: Count) -> None:
     count.words += listed
 
 
-def table_of(folder: Path) -> list[dict[str, str]]:
-    """`comparison.csv` without what differs from run to run."""
-    with (folder / run_folder.COMPARISON_CSV).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: cell for name, cell in row.items() if SECONDS not in name} for row in rows]
+def table_of(file: Path) -> list[dict[str, str]]:
+    """A table without what differs from run to run."""
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    return [
+        {name: cell for name, cell in row.items() if not any(word in name for word in DIFFERENT)}
+        for row in rows
+    ]
 
 
 def resumed(place: Place, kills: int, rng: random.Random) -> tuple[int, int]:
@@ -201,7 +217,8 @@ def resumed(place: Place, kills: int, rng: random.Random) -> tuple[int, int]:
         process.communicate()
         subprocess.run([*command, str(out), "--resume"], check=True, stdout=subprocess.DEVNULL)
         hidden = [one for one in out.iterdir() if one.name.startswith(".")]
-        same += table_of(out) == table_of(plain) and not hidden
+        tables = [table_of(one / run_folder.COMPARISON_CSV) for one in (out, plain)]
+        same += tables[0] == tables[1] and not hidden
         shutil.rmtree(out)
     return same, kills
 

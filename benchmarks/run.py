@@ -14,6 +14,7 @@ from benchmarks import (
     landmark_weight,
     lung,
     network,
+    study_faults,
     training,
 )
 from benchmarks.common import data_folder, machine
@@ -31,6 +32,10 @@ def main() -> None:
     network.main()
     print("\n## Killed, and on a full disk\n\n`python -m benchmarks.faults`\n")
     faults.main([])
+    print(
+        "\n## Many pairs, and whoever works at them killed\n\n`python -m benchmarks.study_faults`\n"
+    )
+    study_faults.main([])
     print("\n## Made and damaged files\n\n`python -m benchmarks.inputs`\n")
     inputs.main([])
     if not (data_folder() / "pairs").is_dir():

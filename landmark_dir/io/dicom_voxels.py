@@ -1,8 +1,8 @@
 """Voxels of DICOM planes in HU, decoded one by one; short or damaged data is refused."""
 
-import tempfile
 from itertools import groupby
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from pydicom.pixels.utils import get_j2k_parameters
 from landmark_dir.errors import BadVolume
 from landmark_dir.io.dicom_files import quiet, read_whole, transfer_syntax
 from landmark_dir.io.dicom_planes import Plane
+from landmark_dir.io.outputs import locked_folder
 
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 BY_PYDICOM = (
@@ -164,8 +165,8 @@ def _by_gdcm(dataset: Dataset, plane: Plane, syntax: uid.UID) -> NDArray[Any]:
         raise BadVolume(f"{plane.file}: a compressed image that ends early; copy it again")
     if syntax in JPEG_2000:
         _check_j2k(stream, dataset, plane)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "frame.dcm"
+    with locked_folder(Path(gettempdir())) as folder:
+        file = folder / "frame.dcm"
         _write_frame(dataset, plane, stream, syntax, file)
         image = sitk.ReadImage(str(file), imageIO="GDCMImageIO")
     values: NDArray[Any] = sitk.GetArrayFromImage(image)

@@ -95,52 +95,87 @@ def replacing(place: Path) -> Iterator[Path]:
 def locked_folder(parent: Path) -> Iterator[Path]:
     """Give a hidden folder in `parent` that goes with the block, or with the next one there."""
     clear_left(parent)
-    hidden = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    lock = _new_lock(hidden)
+    while (begun := _begin(parent)) is None:
+        pass
+    hidden, lock = begun
     try:
         yield hidden
     finally:
         _restore(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        _remove(hidden)
         if lock is not None:
             lock.close()
 
 
-def _new_lock(hidden: Path) -> IO[bytes] | None:
-    """Lock a new hidden folder; None: nothing can be locked, and no one takes it for a dead one's.
+def _begin(parent: Path) -> tuple[Path, IO[bytes] | None] | None:
+    """Make a hidden folder and lock it; None: another process took it for a dead one's meanwhile.
 
-    The lock has its name only once it is held: nobody can come in between.
+    The lock has its name only once it is held. It is None where nothing can be locked.
     """
-    lock = _locked(hidden / NEW_LOCK)
-    if lock is not None:
-        (hidden / NEW_LOCK).rename(hidden / LOCK)
-    return lock
+    hidden = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    try:
+        lock = _locked(hidden / NEW_LOCK, "xb")
+        if lock is not None:
+            (hidden / NEW_LOCK).rename(hidden / LOCK)
+    except (FileNotFoundError, BlockingIOError):
+        return None
+    return hidden, lock
 
 
-def _locked(path: Path) -> IO[bytes] | None:
-    """Lock a file; None: another process has it, or nothing can be locked."""
+def _locked(path: Path, mode: str = "r+b") -> IO[bytes] | None:
+    """Lock a file; None: nothing can be locked.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process has it.
+    """
     if fcntl is None:
         return None
-    file = path.open("ab")
+    file: IO[bytes] = path.open(mode)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         file.close()
+        if isinstance(error, BlockingIOError):
+            raise
         return None
     return file
 
 
 def clear_left(parent: Path) -> None:
     """Remove what dead processes left in `parent`, and put back what they had moved away."""
-    for hidden in parent.glob(f"{PREFIX}*"):
-        if hidden.is_symlink() or not (hidden / LOCK).is_file():
-            continue
-        with suppress(OSError):  # another user's, or gone meanwhile
-            lock = _locked(hidden / LOCK)
-            if lock is not None:
-                _restore(hidden)
-                shutil.rmtree(hidden, ignore_errors=True)
-                lock.close()
+    for hidden in parent.glob(f"{PREFIX}*") if fcntl is not None else ():
+        with suppress(OSError):  # a living process has it, another user, or it is gone meanwhile
+            if not hidden.is_symlink():
+                _clear(hidden)
+
+
+def _clear(hidden: Path) -> None:
+    """Remove a hidden folder of a dead process; of one that was killed at its begin or end, too."""
+    found = {one.name for one in hidden.iterdir()}
+    if not found:
+        hidden.rmdir()
+        return
+    name = LOCK if LOCK in found else NEW_LOCK
+    if name == NEW_LOCK and found != {NEW_LOCK}:
+        return  # it could not be locked, and nobody knows
+    lock = _locked(hidden / name)
+    if lock is not None:
+        _restore(hidden)
+        _remove(hidden)
+        lock.close()
+
+
+def _remove(hidden: Path) -> None:
+    """Remove a hidden folder, its lock last: whoever is killed at it leaves what can be told."""
+    with suppress(OSError):  # gone meanwhile
+        for one in hidden.iterdir():
+            if one.is_dir():
+                shutil.rmtree(one, ignore_errors=True)
+            elif one.name != LOCK:
+                one.unlink(missing_ok=True)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _restore(hidden: Path) -> None:

@@ -5,14 +5,15 @@ verdict -> run folder.
 """
 
 import os
-import tempfile
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from landmark_dir.elastix.transform_files import store_transform
 from landmark_dir.errors import BadArgument, TooFewLandmarks
 from landmark_dir.evaluation.verdict import Finished, judged
 from landmark_dir.io import run_folder
+from landmark_dir.io.outputs import locked_folder
 from landmark_dir.io.point_files import (
     write_csv,
     write_elastix_points,
@@ -133,8 +134,8 @@ def find_landmarks(
     inputs = load_inputs(fixed, moving, options, fixed_mask=fixed_mask, moving_mask=moving_mask)
     plan = Plan(progress, expected_stages(options, seek=True, arms=()))
     with (
-        tempfile.TemporaryDirectory() as scratch,
-        open_session(inputs, Path(scratch), options, plan) as session,
+        locked_folder(Path(gettempdir())) as scratch,
+        open_session(inputs, scratch, options, plan) as session,
     ):
         return seek_landmarks(session).guiding
 

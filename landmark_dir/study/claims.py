@@ -1,9 +1,10 @@
 """Who is at work on which case: claims on disk, which end with the process that holds them.
 
 Each process at work on a study has a heart: a file that it touches every few seconds, and locks as
-long as it lives. A claim is a file, created exclusively, that names the heart of its holder. A
-claim whose holder is dead may be followed by one with the next number. So no claim outlives its
-process, and no two processes hold the same case, on one machine or on many that share a disk.
+long as it lives. A claim names the heart of its holder. It is a link, which is there whole or not
+at all and made only once; on a disk without links it is a file. A claim whose holder is dead may be
+followed by one with the next number. So no claim outlives its process, and no two processes hold
+the same case, on one machine or on many that share a disk.
 """
 
 import json
@@ -34,16 +35,29 @@ class Heart:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.name = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._path = folder / self.name
-        self._file = self._path.open("x")
-        _lock(self._file)
-        self._file.write(socket.gethostname())
-        self._file.flush()
+        while (file := self._begin()) is None:  # somebody tidied up in between
+            pass
+        self._file = file
         self._over = threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
+
+    def _begin(self) -> IO[str] | None:
+        """Come to be, locked and whole; None: what was begun is gone."""
+        _create_folder(self.folder)
+        begun = self._path.with_name(f"{self.name}.new")
+        with suppress(FileNotFoundError):
+            file = begun.open("w")
+            _lock(file)
+            file.write(socket.gethostname())
+            file.flush()
+            with suppress(FileNotFoundError):
+                begun.rename(self._path)
+                return file
+            file.close()
+        return None
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_S):
@@ -79,9 +93,10 @@ class Heart:
         return self._path.stat().st_mtime - path.stat().st_mtime
 
     def clear(self) -> None:
-        """Remove the hearts of dead processes."""
+        """Remove the hearts of dead processes, and what is told in their name."""
         for path in self.folder.iterdir():
-            if path.name != self.name and not self.is_alive(path.name):
+            name = path.name.partition(".")[0]
+            if name != self.name and not self.is_alive(name):
                 path.unlink(missing_ok=True)
 
 
@@ -100,7 +115,6 @@ class Claims:
     """The claims of one process in a folder of claims."""
 
     def __init__(self, folder: Path, heart: Heart) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._heart = heart
 
@@ -128,12 +142,16 @@ class Claims:
     def release(self, name: str) -> None:
         """Give a name back, and with it the claims of dead processes on it."""
         number = 1
-        while (path := self._path(name, number)).exists():
+        while _read(path := self._path(name, number)) is not None:
             path.unlink(missing_ok=True)
             number += 1
 
     def clear(self) -> None:
         """Remove the claims of dead processes."""
+        with suppress(FileNotFoundError):  # nobody is at work any more
+            self._clear()
+
+    def _clear(self) -> None:
         for name in {path.name.rpartition(".")[0] for path in self._folder.iterdir()}:
             if self.take(name):
                 self.release(name)
@@ -149,22 +167,45 @@ class Claims:
         return self._folder / f"{name.replace('/', '_')}.{number}"
 
 
+def _create_folder(folder: Path) -> None:
+    with suppress(FileExistsError, FileNotFoundError):  # it goes at this moment
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def _create(path: Path, holder: str) -> bool:
+    """Make a claim; False: there is one."""
+    while True:
+        _create_folder(path.parent)
+        try:
+            _make(path, holder)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:  # somebody tidied up in between
+            continue
+        return True
+
+
+def _make(path: Path, holder: str) -> None:
     try:
+        path.symlink_to(holder)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # no links on this disk, or not for this user
         with path.open("x") as file:
             file.write(json.dumps(holder))
-    except FileExistsError:
-        return False
-    return True
 
 
 def _read(path: Path) -> str | None:
     """The heart that a claim names; empty: not written yet; None: there is no claim."""
     try:
-        text = path.read_text()
+        return os.readlink(path)
     except FileNotFoundError:
         return None
+    except OSError:  # it is a file
+        pass
     try:
-        return str(json.loads(text))
+        return str(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
     except ValueError:
         return ""

@@ -142,9 +142,10 @@ class StudyFolder:
             for folder in (place, *_inner(place)):
                 if folder.is_dir():
                     clear_left(folder)
-        for folder in (self.claims, self.hearts, self.root / ".work"):
-            with suppress(OSError):  # somebody is still at work, or it was never there
-                folder.rmdir()
+        with suppress(OSError):  # somebody is still at work
+            for folder in (self.hearts, self.claims, self.root / ".work"):
+                with suppress(FileNotFoundError):
+                    folder.rmdir()
         for folder in (*_inner(self.root / "failures"), self.root / "failures"):
             with suppress(OSError):
                 folder.rmdir()

@@ -1,14 +1,25 @@
 """An output stands whole in its place or not at all, and nothing of anyone else's is lost."""
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from landmark_dir.errors import BadArgument, BadRunFolder
-from landmark_dir.io.outputs import EARLIER, LOCK, PREFIX, output_place, readable, replacing
+from landmark_dir.io.outputs import (
+    EARLIER,
+    LOCK,
+    NEW_LOCK,
+    PREFIX,
+    clear_left,
+    output_place,
+    readable,
+    replacing,
+)
 
 KILLED = """
 import os, signal, sys
@@ -66,6 +77,55 @@ def test_what_a_living_process_is_busy_with_is_left_alone(tmp_path: Path) -> Non
     assert len(os.listdir(tmp_path)) == 2
     busy.kill()
     busy.communicate()
+
+
+def test_who_is_killed_while_it_tidies_up_leaves_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[list[str]] = []
+    rmtree = shutil.rmtree
+
+    def noted(path: Path, **given: bool) -> None:
+        removed.append(sorted(os.listdir(tmp_path / hidden_name)))
+        rmtree(path, **given)
+
+    with replacing(tmp_path / "run") as folder:
+        folder.mkdir()
+        hidden_name = folder.parents[1].name
+        monkeypatch.setattr(shutil, "rmtree", noted)
+    assert removed == [[LOCK, "new"], [LOCK]]
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_what_never_had_its_lock_goes_and_what_cannot_be_told_stays(tmp_path: Path) -> None:
+    for name, inside in (("bare", ()), ("dead", (NEW_LOCK,)), ("unlocked", (NEW_LOCK, "new"))):
+        hidden = tmp_path / f"{PREFIX}{name}"
+        hidden.mkdir()
+        for one in inside:
+            (hidden / one).touch()
+    clear_left(tmp_path)
+    assert os.listdir(tmp_path) == [f"{PREFIX}unlocked"]
+
+
+def test_who_is_taken_for_dead_at_its_begin_begins_anew(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def clear() -> None:
+        while not over.is_set():
+            clear_left(tmp_path)
+
+    threads = [threading.Thread(target=clear) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(200):
+            with replacing(tmp_path / "one.txt") as file:
+                file.write_text("whole")
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert os.listdir(tmp_path) == ["one.txt"]
 
 
 def test_an_earlier_run_comes_back_if_its_successor_did_not(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from landmark_dir.study import claims
 from landmark_dir.study.claims import Claims, Heart
+from landmark_dir.study.folder import StudyFolder
 
 HOLD = """
 import sys
@@ -48,10 +50,22 @@ def mine(tmp_path: Path, heart: Heart) -> Claims:
     return Claims(tmp_path / "claims", heart)
 
 
+@pytest.fixture(params=["links", "no links"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk with links, and one without."""
+    if request.param == "no links":
+
+        def refused(path: Path, to: str) -> None:
+            raise PermissionError(f"{path} to {to}")
+
+        monkeypatch.setattr(Path, "symlink_to", refused)
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.usefixtures("disk")
 def test_a_claim_holds_until_it_is_released(tmp_path: Path, mine: Claims) -> None:
     other = Claims(tmp_path / "claims", Heart(tmp_path / "hearts"))
     assert mine.take("a")
@@ -62,6 +76,7 @@ def test_a_claim_holds_until_it_is_released(tmp_path: Path, mine: Claims) -> Non
     assert names(tmp_path / "claims") == ["a.1", "b_c.1"]
 
 
+@pytest.mark.usefixtures("disk")
 def test_a_claim_ends_with_its_process(tmp_path: Path, mine: Claims, heart: Heart) -> None:
     process = holder(tmp_path)
     assert not mine.take("a")
@@ -105,8 +120,62 @@ def test_a_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not path.exists()
 
 
+def test_what_is_told_in_a_name_ends_with_its_process(tmp_path: Path, heart: Heart) -> None:
+    process = holder(tmp_path)
+    (dead,) = set(names(tmp_path / "hearts")) - {heart.name}
+    living = Heart(tmp_path / "hearts")
+    for name in (dead, living.name):
+        (tmp_path / "hearts" / f"{name}.stop").touch()
+    end(process)
+    heart.clear()
+    assert names(tmp_path / "hearts") == sorted([heart.name, living.name, f"{living.name}.stop"])
+
+
+def test_a_heart_that_was_never_whole_is_cleared(tmp_path: Path, heart: Heart) -> None:
+    (tmp_path / "hearts" / "1-ab.new").touch()  # killed before it was locked and written
+    heart.clear()
+    assert names(tmp_path / "hearts") == [heart.name]
+
+
+def test_a_claim_is_never_half_written(
+    tmp_path: Path, mine: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = holder(tmp_path)
+    end(process)
+    monkeypatch.setattr(Path, "open", None)  # nothing is written into it: a link is whole at once
+    monkeypatch.setattr(claims.Heart, "is_alive", lambda *_: False)
+    assert mine.take("a")
+
+
+def test_folders_that_are_tidied_away_meanwhile_come_back(tmp_path: Path) -> None:
+    end_s, rounds = time.monotonic() + 0.5, 0
+    tidier = StudyFolder(tmp_path, False)
+    over = threading.Event()
+
+    def tidy() -> None:
+        while not over.is_set():
+            tidier.tidy()
+
+    thread = threading.Thread(target=tidy)
+    thread.start()
+    try:
+        while time.monotonic() < end_s:
+            heart = Heart(tidier.hearts)
+            mine = Claims(tidier.claims, heart)
+            assert mine.take("a")
+            mine.release("a")
+            heart.stop()
+            mine.clear()
+            rounds += 1
+    finally:
+        over.set()
+        thread.join()
+    assert rounds > 10
+
+
 def test_a_claim_that_was_never_written_whole_gives_way(tmp_path: Path, mine: Claims) -> None:
     half = tmp_path / "claims" / "a.1"
+    half.parent.mkdir()
     half.touch()
     assert not mine.take("a")
     past = time.time() - claims.STALE_S - 1
