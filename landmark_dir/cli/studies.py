@@ -55,10 +55,11 @@ def pairs(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Find prior / follow-up pairs in FOLDER: DICOM exports, or files with a naming pattern.
+    """Find the prior / follow-up pairs in a folder of exams.
 
-    The CSV file is one that `batch` and `compare --cases` read. What is left out, and why, is
-    listed beside it. Only headers are read.
+    FOLDER holds DICOM exports, at any depth, or files with a naming pattern. The CSV file is one
+    that `batch` and `compare --cases` read. What is left out, and why, is listed beside it. Only
+    headers are read.
     """
     with errors_as_sentences(quiet) as progress:
         _, left_out = pairs_files(out, overwrite)

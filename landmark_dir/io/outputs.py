@@ -113,11 +113,14 @@ def _begin(parent: Path) -> tuple[Path, IO[bytes] | None] | None:
     The lock has its name only once it is held. It is None where nothing can be locked.
     """
     hidden = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    lock = None
     try:
         lock = _locked(hidden / NEW_LOCK, "xb")
         if lock is not None:
             (hidden / NEW_LOCK).rename(hidden / LOCK)
     except (FileNotFoundError, BlockingIOError):
+        if lock is not None:
+            lock.close()
         return None
     return hidden, lock
 
