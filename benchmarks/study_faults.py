@@ -280,6 +280,7 @@ class Disturbed:
         if self.process.poll() != 0:
             self.process.kill()
             self.process.wait()
+        self.last = ""  # not because of that kill it is given again
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.beside = Beside(self.begin, free.getsockname()[1])
