@@ -15,6 +15,9 @@ from benchmarks import (
     lung,
     network,
     study_faults,
+    study_followups,
+    study_scale,
+    study_throughput,
     training,
 )
 from benchmarks.common import data_folder, machine
@@ -36,6 +39,10 @@ def main() -> None:
         "\n## Many pairs, and whoever works at them killed\n\n`python -m benchmarks.study_faults`\n"
     )
     study_faults.main([])
+    print("\n## Cases an hour\n\n`python -m benchmarks.study_throughput`\n")
+    study_throughput.main([])
+    print("\n## A hundred thousand cases\n\n`python -m benchmarks.study_scale`\n")
+    study_scale.main([])
     print("\n## Made and damaged files\n\n`python -m benchmarks.inputs`\n")
     inputs.main([])
     if not (data_folder() / "pairs").is_dir():
@@ -47,6 +54,9 @@ def main() -> None:
     kernels.main()
     print("\n## With or without landmarks\n\n`python -m benchmarks.followups`\n")
     followups.main([])
+    print("\n## A study from DICOM to its page\n\n`python -m benchmarks.study_followups`\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        study_followups.main(["-o", scratch])
     print("\n## Spoilt landmarks\n\n`python -m benchmarks.corruption`\n")
     corruption.main([])
     print("\n## Metal, padding and other scales\n\n`python -m benchmarks.extreme_hu`\n")

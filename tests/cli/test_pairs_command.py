@@ -7,6 +7,8 @@ from click.testing import CliRunner, Result
 from made_exams import SECRETS, scan, write
 
 from landmark_dir.cli import main
+from landmark_dir.io.volumes import read_volume
+from landmark_dir.study.cases import read_cases
 
 
 def run(*arguments: object) -> Result:
@@ -35,6 +37,13 @@ def test_a_table_and_two_lists(tmp_path: Path) -> None:
     assert "exists already; name another, or add --overwrite" in again.output
     assert run(tmp_path / "in", "-o", out, "--overwrite", "-q", "--which", "all").exit_code == 0
     assert len(out.read_text("utf-8").splitlines()) == 4
+    cases = read_cases(out)  # as `batch` does
+    assert [case.name for case in cases] == ["7f46721c-1-2", "7f46721c-1-3", "7f46721c-2-3"]
+    for case in cases:
+        image = read_volume(case.files["fixed"], case.series.get("fixed_series"))
+        assert image.GetSize() == (12, 10, 40)
+        assert case.align == "world"
+        assert case.extra["patient"] == "7f46721c"
 
 
 def test_no_pair_is_one_sentence_and_a_list(tmp_path: Path) -> None:
