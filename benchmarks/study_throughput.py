@@ -7,6 +7,7 @@ of so many threads.
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -85,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             told = "" if study is None else stages_of(study)
             hourly = f"{3600 * args.pairs / took:.0f}"
             rows.append([name, f"{took:.0f}", hourly, f"{loop_s / took:.2f}", told])
+            print(*rows[-1], sep="; ", file=sys.stderr, flush=True)
     print(f"Machine: {machine()}; {cores} cores. {args.pairs} pairs of 160 x 140 x 56 voxels.\n")
     print(markdown(["", "seconds", "cases an hour", "to the loop", "seconds a case"], rows))
 
