@@ -45,7 +45,7 @@ test-engine: setup .venv-simpleelastix/ready
 # what `.ci/run` repeats on a PATH without elastix and Chromium: no other engine than ITKElastix
 test-bare: setup
 	$(BIN)/python -m pytest -x -m "engine and not data and not slow and not gpu" \
-	  --ignore tests/test_examples.py --ignore tests/test_install.py
+	  tests/cli tests/elastix tests/report
 
 test-slow: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -m "slow and not gpu"
