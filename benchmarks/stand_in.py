@@ -28,15 +28,14 @@ NAME = "benchmarks.stand_in"
 def run_case(request: dict[str, Any]) -> dict[str, Any] | None:
     """Do a case, or what the fixed file says."""
     study = StudyFolder(Path(request["root"]), request["compare"])
-    given = request["case"]
-    files = {name: Path(file) for name, file in given.pop("files").items()}
-    case = Case(files=files, **given)
-    if not files["fixed"].is_file():
-        return {"error": f"fixed {files['fixed']}: no such file", "again": False}
-    told = files["fixed"].read_text()[:20].strip()
+    case = Case.of_json(request["case"])
+    fixed = case.files["fixed"]
+    if not fixed.is_file():
+        return {"error": f"fixed {fixed}: no such file", "again": False}
+    told = fixed.read_text()[:20].strip()
     if told in ("fails", "refused"):
         return {"error": "elastix gave up", "again": told == "fails"}
-    _misbehave(told, files["fixed"])
+    _misbehave(told, fixed)
     with run_folder.new_run_folder(study.place(case), overwrite=True) as folder:
         name = run_folder.COMPARISON_JSON if study.compare else run_folder.RUN_JSON
         run_folder.write_json(folder / name, record(study.compare, case, request["options"]))

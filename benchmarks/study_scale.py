@@ -52,14 +52,9 @@ def one_call(pairs: Path, workers: int) -> dict[str, Any]:
 
 def call(pairs: Path, workers: int) -> None:
     """Print what this process needs for a study, as JSON."""
-    marks: dict[str, float] = {}
-
-    def progress(stage: str, _: float) -> None:
-        marks.setdefault("look" if stage.startswith("look") else "work", time.monotonic())
-
     started = time.monotonic()
     how = How(workers=workers, worker=stand_in.NAME)
-    study = batch(pairs, pairs.parent / "study", how=how, progress=progress)
+    study = batch(pairs, pairs.parent / "study", how=how)
     ended = time.monotonic()
     made = json.loads((study.folder / "study.json").read_text())["last_run"]
     print(

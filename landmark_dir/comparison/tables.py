@@ -1,12 +1,12 @@
 """Comparisons as text and as CSV, from the figures that `comparison.json` holds."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from landmark_dir.evaluation.statistics import LEAST_FOR_P
+from landmark_dir.io.text_files import write_rows
 
 ARMS = ("without", "with")  # landmarks; each names a run folder
 AFTER = ("affine", *ARMS)
@@ -238,10 +238,7 @@ def write_figures(figures: Sequence[dict[str, Any]], path: Path) -> None:
     """Write a row for each state of each comparison; one that failed has a row with `error`."""
     rows = [row for each in figures for row in _csv_rows(each)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(path, columns, rows)
 
 
 def _csv_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,8 +1,10 @@
 """Text files, read strictly and written in one form."""
 
+import csv
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -105,3 +107,11 @@ def write_text(path: str | Path, text: str) -> None:
         raise LandmarkDirError(f"{path}: cannot be written ({error.strerror})") from error
     except UnicodeEncodeError as error:
         raise LandmarkDirError(f"{path}: cannot be written, a label is no text") from error
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write these columns of rows as CSV; a cell that a row lacks is empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -33,9 +33,7 @@ def main(parent: int) -> None:
 def run_case(request: dict[str, Any]) -> dict[str, Any] | None:
     """Do a case; None, or why it failed and whether another attempt may go better."""
     study = StudyFolder(Path(request["root"]), request["compare"])
-    given = request["case"]
-    files = {name: Path(file) for name, file in given.pop("files").items()}
-    case = Case(files=files, **given)
+    case = Case.of_json(request["case"])
     flat = {n: tuple(o) if isinstance(o, list) else o for n, o in request["options"].items()}
     try:
         check_files_of(case, "its row")

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from landmark_dir.errors import BadPoints, LandmarkDirError
 from landmark_dir.io.point_files import read_pairs
-from landmark_dir.io.text_files import hashed, read_text
+from landmark_dir.io.text_files import hashed, read_text, write_rows
 from landmark_dir.options import RegisterOptions
 
 PAIRS = ("points", "labels", "mask")  # optional files, each for fixed and moving
@@ -59,6 +60,17 @@ class Case:
         """Its place among the folders of cases: a name that every file system takes."""
         name = folder_name(self.name)
         return f"{hashed(self.name)[:2]}/{name}" if self.spread else name
+
+    def as_json(self) -> dict[str, Any]:
+        """What the process that does it has to know, for JSON: not the cells carried along."""
+        files = {name: str(path) for name, path in self.files.items()}
+        return {"name": self.name, "files": files, "series": self.series, "spread": self.spread}
+
+    @classmethod
+    def of_json(cls, given: dict[str, Any]) -> "Case":
+        """The case that `as_json` told of."""
+        files = {name: Path(file) for name, file in given["files"].items()}
+        return cls(**(given | {"files": files}))
 
     def both(self, what: str) -> tuple[Path, Path] | None:
         """Fixed and moving file of points or labels, if given."""
@@ -196,10 +208,8 @@ def write_cases(cases: Iterable[Case], path: Path) -> None:
     """Write what `read_cases` reads, with absolute paths."""
     cases = list(cases)
     extra = dict.fromkeys(name for case in cases for name in case.extra)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *extra])
-        writer.writeheader()
-        for case in cases:
-            files = {name: str(path) for name, path in case.files.items()}
-            given = {"case": case.name, "align": case.align or ""}
-            writer.writerow({**given, **files, **case.series, **case.extra})
+    rows = (
+        {"case": case.name, "align": case.align or "", **case.files, **case.series, **case.extra}
+        for case in cases
+    )
+    write_rows(path, [*COLUMNS, *extra], rows)

@@ -33,6 +33,7 @@ CASES_CSV = "cases.csv"
 RESULTS_CSV = "results.csv"
 RESULTS_PARQUET = "results.parquet"
 FAILURES_CSV = "failures.csv"
+READERS = 16  # threads that read it; a shared disk answers slowly, and many at once
 CHANGES_NOTHING = ("threads", "device")  # options that a result does not depend on
 MADE_LAST = (RESULTS_CSV, RESULTS_PARQUET, FAILURES_CSV, run_folder.COMPARISON_CSV, STUDY_HTML)
 PARTS = {  # what of a run folder may be asked for; records and pictures are small and always stay

@@ -1,6 +1,5 @@
 """The tables and the page of a study, from what its cases left."""
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +20,13 @@ from landmark_dir.errors import BadRunFolder, LandmarkDirError
 from landmark_dir.evaluation.verdict import WORDS
 from landmark_dir.io import run_folder
 from landmark_dir.io.outputs import output_place, replacing
+from landmark_dir.io.text_files import write_rows
 from landmark_dir.options import DEFAULTS
 from landmark_dir.study.cases import Case, read_cases
 from landmark_dir.study.folder import (
     CASES_CSV,
     FAILURES_CSV,
+    READERS,
     RESULTS_CSV,
     RESULTS_PARQUET,
     STUDY_HTML,
@@ -35,7 +36,6 @@ from landmark_dir.study.folder import (
 )
 from landmark_dir.study.pooled import Figures, pooled
 
-READERS = 16  # threads; a shared disk answers slowly, and many at once
 DONE, FAILED, LEFT = "done", "failed", "left"  # states of a case
 FIRST_COLUMNS = ("case", "folder", "state", "verdict", "reasons", "error")
 FAILURE_COLUMNS = ("case", "error", "attempts", "seconds", "finished")
@@ -220,10 +220,7 @@ def _write_rows(
 ) -> None:
     """Rows as CSV: these columns, and where `more` all others that a row has."""
     others = dict.fromkeys(name for row in rows for name in row if more and name not in first)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*first, *others], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(path, [*first, *others], rows)
 
 
 def _write_parquet(table: Path, path: Path) -> None:

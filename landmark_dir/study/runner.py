@@ -17,14 +17,13 @@ from landmark_dir.options import RegisterOptions
 from landmark_dir.progress import Progress
 from landmark_dir.study.cases import Case
 from landmark_dir.study.claims import Claims, Heart
-from landmark_dir.study.folder import StudyFolder
+from landmark_dir.study.folder import READERS, StudyFolder
 from landmark_dir.study.hands import Hands, InThisProcess, OnDask, joined, local_cluster
 from landmark_dir.study.how import How
 from landmark_dir.study.task import STOP, Outcome, Task
 
 log = logging.getLogger(__name__)
 
-READERS = 16  # threads that look what is done; a shared disk answers slowly, and many at once
 WAIT_S = 2.0  # between looks at cases that others are at
 WHY = {
     "options": "with other options",

@@ -3,9 +3,9 @@
 This is what a Dask worker is sent. What comes back is small; the truth is on disk.
 """
 
+import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,7 +210,7 @@ def _run(task: Task) -> Outcome:
     """Let the child do it, and watch."""
     started = time.monotonic()
     threads = task.threads or _worker_threads()
-    watch: Callable[[], None] | None = None
+    watch: Watch | None = None
     try:
         child = DESK.child(task.worker, threads)
         watch = Watch(task, child.pid)
@@ -222,13 +222,15 @@ def _run(task: Task) -> Outcome:
         outcome = Outcome("failed", f"its process ended: {error}", again=True, alone=True)
     except (ChildFailed, OSError, psutil.Error) as error:
         outcome = Outcome("failed", str(error), again=True)
-    memory = watch.memory_bytes if isinstance(watch, Watch) else 0
+    memory = watch.memory_bytes if watch is not None else 0
     return outcome._replace(seconds=time.monotonic() - started, memory_bytes=memory)
 
 
 def _worker_threads() -> int | None:
     """The threads that the Dask worker here was started with; None: there is no worker."""
-    from distributed import get_worker  # slow to load, and not needed without Dask
+    if "distributed" not in sys.modules:  # slow to load, and a worker has it loaded
+        return None
+    from distributed import get_worker
 
     try:
         return int(get_worker().state.nthreads)
@@ -242,12 +244,7 @@ def _request(task: Task, threads: int | None) -> dict[str, Any]:
     return {
         "root": str(task.study.root),
         "compare": task.study.compare,
-        "case": {
-            "name": task.case.name,
-            "files": {name: str(path) for name, path in task.case.files.items()},
-            "series": task.case.series,
-            "spread": task.case.spread,
-        },
+        "case": task.case.as_json(),
         "options": as_json(options.flat() | {"threads": threads}),
         "keep": list(task.keep),
     }

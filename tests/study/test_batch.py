@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks import stand_in
+from benchmarks.faults import MARK, living
 from landmark_dir.errors import BadArgument, BadRunFolder, LandmarkDirError
 from landmark_dir.io import run_folder
 from landmark_dir.study.batch import batch
@@ -262,7 +263,7 @@ def started(pairs: Path) -> Callable[[int], "subprocess.Popen[str]"]:
 
     def start(workers: int) -> "subprocess.Popen[str]":
         root = Path(__file__).parents[2]
-        mark = {"PYTHONPATH": str(root), "OF_THIS_TEST": str(pairs.parent)}
+        mark = {"PYTHONPATH": str(root), MARK: str(pairs.parent)}
         return subprocess.Popen(
             [sys.executable, str(script), "run", str(workers)],
             cwd=pairs.parent,
@@ -272,19 +273,6 @@ def started(pairs: Path) -> Callable[[int], "subprocess.Popen[str]"]:
         )
 
     return start
-
-
-def living(folder: Path) -> list[str]:
-    """Command lines of the processes of this test."""
-    mark = f"OF_THIS_TEST={folder}".encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 def until(true: Callable[[], bool]) -> None:
