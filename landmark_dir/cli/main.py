@@ -8,7 +8,7 @@ if not simpleitk_is_whole():  # everything below needs it
     raise SystemExit(f"Error: {simpleitk_conflict()}")
 
 from landmark_dir import __version__
-from landmark_dir.cli import compare, info, pairs, runs, studies
+from landmark_dir.cli import compare, follow, info, pairs, runs, studies
 from landmark_dir.cli.shared import errors_as_sentences
 
 
@@ -27,5 +27,11 @@ def info_command() -> None:
         click.echo(info.describe_installation())
 
 
-for _command in (*pairs.COMMANDS, *compare.COMMANDS, *runs.COMMANDS, *studies.COMMANDS):
+for _command in (
+    *pairs.COMMANDS,
+    *compare.COMMANDS,
+    *runs.COMMANDS,
+    *follow.COMMANDS,
+    *studies.COMMANDS,
+):
     main.add_command(_command)

@@ -20,6 +20,7 @@ WARPED = "warped.nii.gz"
 FIXED_POINTS = "landmarks_fixed.txt"
 MOVING_POINTS = "landmarks_moving.txt"
 LANDMARKS_CSV = "landmarks.csv"
+HELD_BACK_CSV = "landmarks_held_back.csv"
 FIXED_MARKUPS = "landmarks_fixed.mrk.json"
 MOVING_MARKUPS = "landmarks_moving.mrk.json"
 TRANSFORM = "transform.txt"
@@ -37,7 +38,8 @@ ARMS = ("without", "with")  # folders of a comparison
 TRANSFORMS = re.compile(r"transform\.[0-9]+\.txt")  # applied before `TRANSFORM`
 NAMES = frozenset(
     {
-        *(WARPED, FIXED_POINTS, MOVING_POINTS, LANDMARKS_CSV, FIXED_MARKUPS, MOVING_MARKUPS),
+        *(WARPED, FIXED_POINTS, MOVING_POINTS, LANDMARKS_CSV, HELD_BACK_CSV),
+        *(FIXED_MARKUPS, MOVING_MARKUPS),
         *(TRANSFORM, RUN_JSON, COMPARISON_JSON, COMPARISON_CSV, REPORT, PREVIEW, LOG),
         *(PHANTOM_FIXED, PHANTOM_MOVING, TRUTH_FIXED, TRUTH_MOVING),
     }

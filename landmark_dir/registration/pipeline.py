@@ -185,6 +185,8 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
     store_transform(transform, folder, outside=inputs.outside_original())
     if len(pairs):
         _write_pairs(pairs, folder)
+    if len(landmarks.held_back):
+        write_csv(landmarks.held_back, folder / run_folder.HELD_BACK_CSV)
     with session.stage("metrics"):
         finished = Finished(
             inputs.fixed,
@@ -212,7 +214,18 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
         run_record.write_run_preview(folder / run_folder.PREVIEW, finished)
     warnings = list(session.record.warnings)
     metrics, verdict = found.metrics, found.verdict
-    return Result(folder, chain, warped, pairs, metrics, warnings, verdict, inputs.fixed, warped)
+    return Result(
+        folder,
+        chain,
+        warped,
+        pairs,
+        landmarks.held_back,
+        metrics,
+        warnings,
+        verdict,
+        inputs.fixed,
+        warped,
+    )
 
 
 def _deformed(session: Session, landmarks: Landmarks) -> Path:

@@ -42,6 +42,8 @@ class Result:
         An image on the fixed grid; its values say nothing.
     landmarks : PointPairs
         What guided the registration; empty without landmarks.
+    held_back : PointPairs
+        Pairs as matched that nothing saw but the verdict; may be empty.
     metrics : dict
         As in `run.json`.
     warnings : list of str
@@ -56,6 +58,7 @@ class Result:
     chain: Chain
     grid: sitk.Image
     landmarks: PointPairs
+    held_back: PointPairs
     metrics: dict[str, Any]
     warnings: list[str]
     verdict: Verdict
@@ -83,7 +86,17 @@ class Result:
         """The fixed image, if it is at hand: of a run that was opened, if its file is unchanged."""
         if self.given_fixed is not None:
             return self.given_fixed
-        return _fixed_image(run_folder.read_run_json(self.folder))
+        return self.image("fixed")
+
+    def image(self, side: str) -> sitk.Image | None:
+        """The fixed or the moving image that the run names, if its file is unchanged."""
+        return _named_image(run_folder.read_run_json(self.folder)["inputs"][side])
+
+    @cached_property
+    def moving_grid(self) -> sitk.Image:
+        """An image on the grid of the moving one; its values say nothing."""
+        inputs = run_folder.read_run_json(self.folder)["inputs"]
+        return _empty(self.folder, "moving", inputs["moving"])
 
     @property
     def transform(self) -> sitk.CompositeTransform:
@@ -147,9 +160,8 @@ def _shown(value: float | None, form: str) -> str:
     return "unknown" if value is None else format(value, form)
 
 
-def _fixed_image(content: dict[str, Any]) -> sitk.Image | None:
-    """The fixed image that `run.json` names, if it is still the file that the run was made from."""
-    named = content["inputs"]["fixed"]
+def _named_image(named: dict[str, Any]) -> sitk.Image | None:
+    """An image that `run.json` names, if it is still the file that the run was made from."""
     path = Path(named["path"]) if named["path"] else None
     try:
         if path is not None and path.exists() and run_folder.sha256(path) == named["sha256"]:
@@ -185,24 +197,24 @@ def _placed(image: sitk.Image, folder: Path, fixed: dict[str, Any]) -> sitk.Imag
     return exact
 
 
-def _empty(folder: Path, fixed: dict[str, Any]) -> sitk.Image:
-    """An image on the fixed grid, without the file of the warped one."""
-    size = fixed.get("size_xyz")
+def _empty(folder: Path, side: str, grid: dict[str, Any]) -> sitk.Image:
+    """An image on the grid of an input, without its file."""
+    size = grid.get("size_xyz")
     sizes = size if isinstance(size, list) else []
     whole = len(sizes) == 3 and all(type(n) is int and n > 0 for n in sizes)
     if not whole or math.prod(sizes) > MOST_VOXELS:
         raise BadRunFolder(
-            f"{folder}: {run_folder.RUN_JSON} has {told(size)} as inputs.fixed.size_xyz, which no "
+            f"{folder}: {run_folder.RUN_JSON} has {told(size)} as inputs.{side}.size_xyz, which no "
             "run writes; copy the run folder again"
         )
     image = sitk.Image(sizes, sitk.sitkUInt8)
-    image.SetSpacing(fixed["spacing_mm"])
-    image.SetOrigin(fixed["origin_mm"])
     try:
-        image.SetDirection(fixed["direction"])
-    except RuntimeError as error:
+        image.SetSpacing(grid["spacing_mm"])
+        image.SetOrigin(grid["origin_mm"])
+        image.SetDirection(grid["direction"])
+    except (KeyError, TypeError, RuntimeError) as error:
         raise BadRunFolder(
-            f"{folder}: {run_folder.RUN_JSON} has directions that are none; copy it again"
+            f"{folder}: {run_folder.RUN_JSON} has a grid for {side} that is none; copy it again"
         ) from error
     return image
 
@@ -275,12 +287,14 @@ def open_run(run: str | Path) -> Result:
     transform = run_folder.run_transform(folder)
     check_record(content, folder)
     table = folder / run_folder.LANDMARKS_CSV
+    held_back = folder / run_folder.HELD_BACK_CSV
     warped = _warped(folder, content["inputs"]["fixed"])
     return Result(
         folder,
         read_transform(transform, inside=folder),
-        _empty(folder, content["inputs"]["fixed"]) if warped is None else warped,
+        _empty(folder, "fixed", content["inputs"]["fixed"]) if warped is None else warped,
         read_csv(table) if table.is_file() else PointPairs.empty(),
+        read_csv(held_back) if held_back.is_file() else PointPairs.empty(),
         content["metrics"],
         content["warnings"],
         Verdict(content["verdict"]["verdict"], content["verdict"]["reasons"]),

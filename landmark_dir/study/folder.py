@@ -38,7 +38,7 @@ CHANGES_NOTHING = ("threads", "device")  # options that a result does not depend
 MADE_LAST = (RESULTS_CSV, RESULTS_PARQUET, FAILURES_CSV, run_folder.COMPARISON_CSV, STUDY_HTML)
 PARTS = {  # what of a run folder may be asked for; records and pictures are small and always stay
     "transform": re.compile(r"transform(\.[0-9]+)?\.txt"),
-    "points": re.compile(r"landmarks(_fixed|_moving)?\.(txt|csv|mrk\.json)"),
+    "points": re.compile(r"landmarks(_fixed|_moving|_held_back)?\.(txt|csv|mrk\.json)"),
     "warped": re.compile(re.escape(run_folder.WARPED)),
     "report": re.compile(re.escape(run_folder.REPORT)),
     "log": re.compile(re.escape(run_folder.LOG)),

@@ -1,0 +1,1 @@
+"""Where findings of one scan are in the other, and how sure that is."""

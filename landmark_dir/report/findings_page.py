@@ -1,0 +1,183 @@
+"""One self-contained page of findings: each in both scans, side by side, centred on it."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from landmark_dir.report.markup import asset, document
+
+SIDES = ("fixed", "moving")
+PLANES = {"axial": (0, 1), "coronal": (0, 2)}  # which of x, y, z runs across and down
+PIXELS = 280  # of a picture, each way
+LEAST_MM, AROUND = 60.0, 2.5  # shown of the scan: that, or so many times the finding
+WINDOWS_HU = {"lung": (-1350.0, 150.0), "soft tissue": (-160.0, 240.0)}
+LUNG_BELOW_HU = -400.0  # median around a place
+QUALITY = 80
+OUTLINE, CROSS = (255, 176, 0), (120, 190, 255)
+CAUTION = (
+    "For research only. In 95 % of simulated follow-ups the true place lay within the circle; "
+    "a real change of tissue may lie outside. Look at each picture."
+)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A finding as the page shows it.
+
+    Attributes
+    ----------
+    name, caption : str
+    side : str
+        The scan that it was given in.
+    places : mapping
+        LPS mm (3,) by side.
+    masks : mapping
+        By side, where one is known there.
+    radius_mm : float or None
+        Around the carried place.
+    size_mm : float
+        How much of the scan it takes.
+    doubtful : bool
+    """
+
+    name: str
+    caption: str
+    side: str
+    places: Mapping[str, NDArray[np.float64]]
+    masks: Mapping[str, sitk.Image]
+    radius_mm: float | None
+    size_mm: float
+    doubtful: bool
+
+
+def write_findings_page(
+    path: Path, title: str, spots: Sequence[Spot], images: Mapping[str, sitk.Image | None]
+) -> None:
+    """Write the page; a scan that is not at hand leaves its pictures out, and the page says so."""
+    missing = [side for side in SIDES if images[side] is None]
+    said = "".join(
+        f"<p>The {side} scan is not where it was, so the page has no pictures of it.</p>"
+        for side in missing
+    )
+    body = said + "".join(_shown(spot, images) for spot in spots) + f"<p>{CAUTION}</p>"
+    path.write_text(document(title, asset("findings.css"), body, None, ""), encoding="utf-8")
+
+
+def _shown(spot: Spot, images: Mapping[str, sitk.Image | None]) -> str:
+    figures = ""
+    for plane in PLANES:
+        for side in SIDES:
+            image = images[side]
+            if image is None:
+                continue
+            picture, window = _picture(spot, side, plane, image)
+            about = f"{side}, {plane}, {window}"
+            name = html.escape(f"{spot.name}: {about}")
+            figures += (
+                f'<figure><img alt="{name}" src="{picture}" width="{PIXELS}" height="{PIXELS}">'
+                f"<figcaption>{about}</figcaption></figure>"
+            )
+    kind = "doubtful" if spot.doubtful else "good"
+    return (
+        f'<section class="{kind}"><h2>{html.escape(spot.name)}</h2>'
+        f"<p>{html.escape(spot.caption)}</p>"
+        f'<div class="pictures">{figures}</div></section>'
+    )
+
+
+def _picture(spot: Spot, side: str, plane: str, image: sitk.Image) -> tuple[str, str]:
+    """One plane of one scan around the finding, as a data URL, and its window."""
+    size_mm = max(LEAST_MM, AROUND * spot.size_mm)
+    grid = _plane(spot.places[side], plane, size_mm)
+    lowest = float(sitk.GetArrayViewFromImage(image).min())
+    cut = _cut(image, grid, plane, sitk.sitkLinear, lowest)
+    middle = cut[PIXELS // 3 : -PIXELS // 3, PIXELS // 3 : -PIXELS // 3]
+    window = "lung" if np.median(middle) < LUNG_BELOW_HU else "soft tissue"
+    low, high = WINDOWS_HU[window]
+    grey = np.clip(255 * (cut - low) / (high - low), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(grey).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    if side in spot.masks:
+        mask = _cut(spot.masks[side], grid, plane, sitk.sitkNearestNeighbor, 0) > 0
+        draw.bitmap((0, 0), Image.fromarray(_edge(mask)), fill=OUTLINE)
+    _mark(draw, None if side == spot.side else spot.radius_mm, PIXELS / size_mm)
+    stream = io.BytesIO()
+    picture.save(stream, format="webp", quality=QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}", window
+
+
+def _plane(place: NDArray[np.float64], plane: str, size_mm: float) -> sitk.Image:
+    """A plane of the patient's axes around a place; its rows run down the picture."""
+    across, down = PLANES[plane]
+    step = size_mm / PIXELS
+    size, sign = [1, 1, 1], np.ones(3)
+    size[across] = size[down] = PIXELS
+    sign[2] = -1.0 if down == 2 else 1.0  # the head is up
+    grid = sitk.Image(size, sitk.sitkUInt8)
+    grid.SetSpacing([step] * 3)
+    grid.SetDirection(np.diag(sign).ravel().tolist())
+    half = np.zeros(3)
+    half[[across, down]] = (PIXELS - 1) / 2 * step
+    grid.SetOrigin((place - sign * half).tolist())
+    return grid
+
+
+def _cut(
+    image: sitk.Image, grid: sitk.Image, plane: str, how: int, outside: float
+) -> NDArray[np.float32]:
+    """Values [PIXELS, PIXELS] of a plane."""
+    shown = sitk.Resample(image, grid, sitk.Transform(), how, outside, sitk.sitkFloat32)
+    values: NDArray[np.float32] = sitk.GetArrayFromImage(shown)
+    return values[0] if plane == "axial" else values[:, 0]
+
+
+def _edge(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The outer border of a mask, 0 / 255."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    border = sitk.BinaryContour(image, True)
+    return np.asarray(sitk.GetArrayFromImage(border) * 255, dtype=np.uint8)
+
+
+def _mark(draw: ImageDraw.ImageDraw, radius_mm: float | None, pixels_a_mm: float) -> None:
+    """A cross that leaves the place itself free, and the circle that the place lies in."""
+    middle, gap, end = PIXELS / 2, PIXELS * 0.06, PIXELS * 0.12
+    for sign in (-1, 1):
+        one, two = middle + sign * gap, middle + sign * end
+        draw.line([(one, middle), (two, middle)], fill=CROSS)
+        draw.line([(middle, one), (middle, two)], fill=CROSS)
+    if radius_mm is not None:
+        r = radius_mm * pixels_a_mm
+        draw.ellipse([middle - r, middle - r, middle + r, middle + r], outline=CROSS)
+
+
+def described(row: Mapping[str, Any]) -> str:
+    """What the table says of a finding, as sentences."""
+    radius = row["radius_95_mm"]
+    side = "moving" if row["of"] == "fixed" else "fixed"
+    place = ", ".join(f"{row[f'{side}_{axis}']:.1f}" for axis in "xyz")
+    sure = "how sure is not known" if radius is None else f"within {radius:.1f} mm in 95 of 100"
+    said = [
+        f"Given in the {row['of']} scan (slice {row[f'{row["of"]}_slice']}); in the {side} scan "
+        f"at ({place}) mm, LPS, slice {row[f'{side}_slice']}, {sure}: {row['place']}."
+    ]
+    if row["reasons"]:
+        said.append(f"Why: {row['reasons']}.")
+    if row["change"]:
+        became = f" as {row['is']}, {row['off_mm']:.1f} mm off" if row["is"] else ""
+        said.append(f"{row['change'].capitalize()}{became}.")
+    if row["volume_change_percent"] is not None:
+        said.append(
+            f"Volume {row['volume_mm3']:.0f} to {row['found_volume_mm3']:.0f} mm³ "
+            f"({row['volume_change_percent']:+.0f} %), longest diameter {row['longest_mm']:.1f} to "
+            f"{row['found_longest_mm']:.1f} mm ({row['longest_change_percent']:+.0f} %)."
+        )
+    return " ".join(said)
