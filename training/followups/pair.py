@@ -25,6 +25,16 @@ from landmark_dir.io.run_folder import new_run_folder, sha256, write_json
 from landmark_dir.io.volumes import check_volume, read_volume, write_volume
 from landmark_dir.preprocessing.body_mask import body_mask
 from landmark_dir.preprocessing.intensity import SCANNER_HU
+from training.followups.lesions import (
+    SIDES,
+    Lesion,
+    Side,
+    draw_lesions,
+    inside_any,
+    label_map,
+    paint,
+    write_lesions,
+)
 from training.followups.motion import MOTIONS, Motion, draw_motion, skin_and_soft
 from training.followups.scan import (
     MARGIN_MM,
@@ -36,6 +46,8 @@ from training.followups.scan import (
 )
 
 BACK = np.array([0.0, 1.0, 0.0])  # down, where the patient lies on the back
+MOST_LESIONS = 255  # as many as the label maps can number
+MOST_GROWTH = 30.0  # of the volume of a lesion
 AFFINE_POINTS = 2000  # that the best affine map is fitted to
 
 
@@ -50,9 +62,11 @@ class FollowUp:
     fixed_body : sitk.Image
         uint8 0 / 1 on the fixed grid.
     motion : Motion
-        Moving -> fixed.
+        Moving -> fixed; true everywhere but in lesions.
     description : dict
         All that was drawn.
+    lesions : tuple of Lesion
+        Their truth in both images; none unless asked for.
     """
 
     fixed: sitk.Image
@@ -60,6 +74,7 @@ class FollowUp:
     fixed_body: sitk.Image
     motion: Motion
     description: dict[str, Any]
+    lesions: tuple[Lesion, ...] = ()
 
     def to_moving(self, points: ArrayLike) -> Points:
         """Fixed points [N, 3] -> moving points, LPS mm."""
@@ -69,6 +84,10 @@ class FollowUp:
         """Moving points [N, 3] -> fixed points, LPS mm."""
         return self.motion.to_fixed(points)
 
+    def lesion_labels(self, side: Side) -> sitk.Image:
+        """Label map of the lesions on the grid of one image; 0 where there is none."""
+        return label_map(getattr(self, side), self.lesions, side)
+
 
 def make_follow_up(
     volume: sitk.Image,
@@ -77,6 +96,8 @@ def make_follow_up(
     *,
     sliding: bool | None = None,
     appearance: bool = True,
+    lesions: int = 0,
+    growth: float | None = None,
 ) -> FollowUp:
     """Make a pair from a CT volume in HU; the same arguments give the same pair.
 
@@ -90,11 +111,16 @@ def make_follow_up(
         Whether the inner organs slide along the body wall; the motion decides if not given.
     appearance : bool
         Whether HU change; if not, the moving image differs by its grid and the motion only.
+    lesions : int
+        How many are drawn into both images; all else stays as it is without them.
+    growth : float, optional
+        Volume of all of them in the moving image, of that in the fixed one; some stay, grow,
+        shrink, vanish and appear if not given.
 
     Raises
     ------
     ValueError
-        If the motion is unknown or the seed negative.
+        If the motion is unknown, the seed negative, or there is no room for so many lesions.
     BadVolume
         If the volume cannot be used or shows no body.
     """
@@ -102,9 +128,15 @@ def make_follow_up(
         raise ValueError(f"motion: expected one of {', '.join(MOTIONS)}, found {motion}")
     if seed < 0:
         raise ValueError(f"seed: expected 0 or more, found {seed}")
+    if not 0 <= lesions <= MOST_LESIONS:
+        raise ValueError(f"lesions: expected 0 to {MOST_LESIONS}, found {lesions}")
+    if growth is not None and not 0 < growth <= MOST_GROWTH:
+        raise ValueError(
+            f"growth: expected a factor above 0, at most {MOST_GROWTH:g}, found {growth}"
+        )
     # apart, so that the motion stays the same whatever else is asked for
-    moves, changes, scans = (
-        np.random.default_rng([list(MOTIONS).index(motion), part, seed]) for part in range(3)
+    moves, changes, scans, ills = (
+        np.random.default_rng([list(MOTIONS).index(motion), part, seed]) for part in range(4)
     )
     limits = MOTIONS[motion]
     slides = limits.sliding if sliding is None else sliding
@@ -115,11 +147,19 @@ def make_follow_up(
     hu = sitk.GetArrayFromImage(fixed)
     if appearance:
         hu, about["patient"] = change_patient(hu, fixed, body, soft, moved.turn @ BACK, changes)
-    moving = scan(hu, fixed, moved, moving_grid(skin, moved, fixed, scanner))
+    grid = moving_grid(skin, moved, fixed, scanner)
+    moving = scan(hu, fixed, moved, grid)
+    drawn: tuple[Lesion, ...] = ()
+    if lesions:
+        drawn = draw_lesions(lesions, growth, fixed, body, grid, moved.to_moving, ills)
+        agent_hu = about["patient"]["agent_hu"] if appearance else 0.0
+        fixed = _whole_hu(paint(fixed, drawn, "fixed"))
+        moving = paint(moving, drawn, "moving", agent_hu)
+        about |= {"lesions": len(drawn), "growth": growth}
     if appearance:
         moving = with_kernel_and_noise(moving, scanner, scans)
-    drawn = {"motion": motion, "seed": seed, **about, "scanner": asdict(scanner)}
-    return FollowUp(fixed, _whole_hu(moving), body, moved, drawn)
+    described = {"motion": motion, "seed": seed, **about, "scanner": asdict(scanner)}
+    return FollowUp(fixed, _whole_hu(moving), body, moved, described, drawn)
 
 
 def _whole_hu(image: sitk.Image) -> sitk.Image:
@@ -146,6 +186,8 @@ def _cut_to_body(volume: sitk.Image) -> tuple[sitk.Image, sitk.Image]:
 def truth_points(pair: FollowUp, count: int, seed: int) -> tuple[Points, Points]:
     """Spread true correspondences over the part of the body that both images show.
 
+    None lies in a lesion, on either side.
+
     Returns
     -------
     fixed, moving : ndarray, shape (count, 3)
@@ -162,6 +204,8 @@ def truth_points(pair: FollowUp, count: int, seed: int) -> tuple[Points, Points]
     fixed = index_to_physical(pair.fixed, index)
     moving = pair.to_moving(fixed)
     seen = inside(pair.moving, moving)
+    for side, points in zip(SIDES, (fixed, moving), strict=True):
+        seen &= ~inside_any(points, pair.lesions, side)
     if seen.sum() < count:
         raise ValueError(
             f"expected {count} points seen in both images, found {seen.sum()}; take another seed"
@@ -189,6 +233,8 @@ def mapped(affine: sitk.AffineTransform, points: Points) -> Points:
 def write_follow_up(pair: FollowUp, folder: Path, points: int, about: dict[str, Any]) -> None:
     """Write both images, corresponding test points and `followup.json` into a new folder.
 
+    Lesions, if there are any, as a label map for each image and a table.
+
     Raises
     ------
     BadRunFolder
@@ -198,16 +244,27 @@ def write_follow_up(pair: FollowUp, folder: Path, points: int, about: dict[str, 
         raise BadRunFolder(f"{folder} exists already; remove it or name another folder with -o")
     fixed, moving = truth_points(pair, points, int(pair.description["seed"]))
     with new_run_folder(folder) as partial:
-        for side in ("fixed", "moving"):
+        for side in SIDES:
             image = sitk.Cast(getattr(pair, side), sitk.sitkInt16)
             write_volume(image, partial / f"{side}.nii.gz")
         write_elastix_points(fixed, partial / "points_fixed.txt")
         write_elastix_points(moving, partial / "points_moving.txt")
+        if pair.lesions:
+            for side in SIDES:
+                write_volume(pair.lesion_labels(side), partial / f"lesions_{side}.nii.gz")
+            write_lesions(pair.lesions, partial / "lesions.csv")
         write_json(partial / "followup.json", {**about, **pair.description})
 
 
 def _make_and_write(source: Path, args: argparse.Namespace) -> Path:
-    pair = make_follow_up(read_volume(source), args.motion, args.seed, sliding=args.sliding)
+    pair = make_follow_up(
+        read_volume(source),
+        args.motion,
+        args.seed,
+        sliding=args.sliding,
+        lesions=args.lesions,
+        growth=args.growth,
+    )
     name = Path(source.name.removesuffix(".gz")).stem if source.is_file() else source.name
     folder: Path = args.out / f"{name}-{args.motion}-{args.seed}"
     about = {"source": source.name, "sha256": sha256(source), "version": __version__}
@@ -229,6 +286,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--sliding",
         action=argparse.BooleanOptionalAction,
         help="inner organs slide along the body wall (default: in large motion)",
+    )
+    add("--lesions", type=int, default=0, help="how many (default: none)")
+    add(
+        "--growth",
+        type=float,
+        help="volume of all lesions in the moving image, of that in the fixed one (default: some"
+        " stay, grow, shrink, vanish, appear)",
     )
     add("-o", "--out", type=Path, required=True, metavar="FOLDER", help="a folder for each pair")
     args = parser.parse_args(arguments)
