@@ -254,7 +254,7 @@ def refer_to(made: Dataset, sources: Iterable[SourceSeries]) -> None:
     for source in {one.series.id: one for one in sources}.values():
         item = Dataset()
         item.SeriesInstanceUID = source.headers[0].SeriesInstanceUID
-        item.ReferencedInstanceSequence = source.references()
+        item.ReferencedInstanceSequence = [reference(header) for header in source.headers]
         other_studies.setdefault(source.headers[0].StudyInstanceUID, []).append(item)
     if own := other_studies.pop(made.StudyInstanceUID, None):
         made.ReferencedSeriesSequence = own
