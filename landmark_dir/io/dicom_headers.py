@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import format_number_as_ds
 
 from landmark_dir.errors import BadVolume
 from landmark_dir.geometry import Points, grid_corners
 from landmark_dir.io.dicom import Series, stack_of
 from landmark_dir.io.dicom_files import as_text, quiet, read_header
+from landmark_dir.io.dicom_planes import Plane
 from landmark_dir.io.dicom_stack import Stack
 from landmark_dir.io.outputs import output_place, replacing
 
@@ -104,6 +106,27 @@ class SourceSeries(NamedTuple):
         grid = self.stack
         return grid_corners(grid.size_xyz, grid.spacing_mm, grid.origin, grid.direction)
 
+    def references(self, planes: Iterable[Plane] | None = None) -> list[Dataset]:
+        """Items that refer to the images of some planes, of all if none are given: table 10-3.
+
+        Where a file holds frames that are not among them, its item says which are.
+        """
+        headers = dict(zip(self.files, self.headers, strict=True))
+        frames: dict[Path, list[int]] = {}
+        for plane in self.stack.planes if planes is None else planes:
+            frames.setdefault(plane.file, []).append(plane.frame + 1)
+        items = []
+        for file, numbers in frames.items():
+            items.append(reference(headers[file]))
+            if len(numbers) < int(headers[file].get("NumberOfFrames") or 1):
+                items[-1].ReferencedFrameNumber = sorted(numbers)
+        return items
+
+    @property
+    def files(self) -> list[Path]:
+        """The files, in the order of the slices."""
+        return list(dict.fromkeys(plane.file for plane in self.stack.planes))
+
 
 def read_source(series: Series, name: str, acquisition: int | None = None) -> SourceSeries:
     """Read the headers of a series in the order of its slices.
@@ -140,9 +163,7 @@ def read_source(series: Series, name: str, acquisition: int | None = None) -> So
     return SourceSeries(series, headers, made)
 
 
-def new_object(
-    source: Dataset, sop_class: str, modality: str, description: str, *, series: str = ""
-) -> Dataset:
+def new_object(source: Dataset, sop_class: str, modality: str, description: str) -> Dataset:
     """Begin a DICOM object of the patient and the study of `source`, in a series of its own.
 
     It has what C.7.1.1, C.7.2.1, C.7.3.1, C.7.5.1, C.7.5.2 and C.12.1 ask for, the date and time of
@@ -158,8 +179,6 @@ def new_object(
         Such as CT, REG, SEG.
     description : str
         SeriesDescription, 64 characters at most.
-    series : str, optional
-        SeriesInstanceUID, if the series has been begun already.
     """
     made = Dataset()
     with quiet():  # of values of the source that break a rule of form: they are copied as they are
@@ -174,12 +193,10 @@ def new_object(
         made.remove_private_tags()  # in sequences, too
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.SOPClassUID = UID(sop_class)
-    made.SOPInstanceUID = generate_uid(prefix=None)  # from a UUID: PS3.5 B.2
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = UID(sop_class)
+    set_instance(made)
     made.Modality = modality
-    made.SeriesInstanceUID = series or generate_uid(prefix=None)
+    made.SeriesInstanceUID = generate_uid(prefix=None)
     made.SeriesNumber = None
     made.SeriesDescription = description
     made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, MODEL
@@ -189,6 +206,12 @@ def new_object(
         setattr(made, f"{what}Date", now.strftime("%Y%m%d"))
         setattr(made, f"{what}Time", now.strftime("%H%M%S"))
     return made
+
+
+def set_instance(made: Dataset) -> None:
+    """Make an object, or a copy of one, an instance of its own."""
+    made.SOPInstanceUID = generate_uid(prefix=None)  # from a UUID: PS3.5 B.2
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
 
 
 def _zone(offset: str) -> tzinfo | None:
@@ -203,6 +226,18 @@ def set_frame_of_reference(made: Dataset, source: Dataset) -> None:
     """Put an object into the frame of reference of `source`: C.7.4.1."""
     made.FrameOfReferenceUID = source.FrameOfReferenceUID
     made.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
+
+
+def code(value: str, meaning: str) -> Dataset:
+    """An item with a code of DICOM's own: table 8.8-1."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
+
+
+def decimals(values: Iterable[float]) -> list[str]:
+    """Numbers as DICOM's decimal strings, of 16 characters at most: 13 digits or so."""
+    return [format_number_as_ds(float(value)) for value in values]
 
 
 def reference(header: Dataset) -> Dataset:
