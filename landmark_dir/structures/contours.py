@@ -21,13 +21,14 @@ from scipy.spatial import cKDTree
 
 from landmark_dir.errors import BadStructures
 from landmark_dir.geometry import Points, physical_to_index
-from landmark_dir.structures.structure import as_mask, cropped, part_of, resampled
+from landmark_dir.structures.structure import as_mask, box_around, cropped, part_of, resampled
 
 log = logging.getLogger(__name__)
 
 FLAT_MM = 0.1  # contours are rounded; nearer to a plane is in the plane
 ROUNDING_MM = 1e-3
 SKIPPED = 1.5  # times the usual distance of planes; beyond, nothing was drawn between
+ALIKE = 0.1  # a slab that is as thick as a slice, but for rounding
 OUTLINE_STEP = 0.2  # of a pixel; a distance of half a pixel is right to a hundredth of it
 FINEST_MM = 0.5  # voxels in which contours across the slices are filled
 
@@ -70,7 +71,7 @@ def mask_of(
 
     Between planes the shape is interpolated, by distances to both outlines; beyond the first and
     last one it goes on for half the distance of planes, as the slices of a label map do. Where
-    planes are further apart than `SKIPPED` times their usual distance, nothing is between them.
+    planes are further apart than `SKIPPED` times their median distance, nothing is between them.
 
     Parameters
     ----------
@@ -81,7 +82,8 @@ def mask_of(
     name : str
         Of the structure, for messages.
     slab_mm : float, optional
-        How thick a single plane is; a slice if not said, and never less.
+        What one contour stands for. If it is the slice distance of the grid, planes that are
+        further apart have nothing between them, and else a single plane is so thick.
 
     Returns
     -------
@@ -157,11 +159,13 @@ def _planes(contours: Sequence[Points], grid: sitk.Image) -> list[Drawn]:
 
 
 def _step(contours: Sequence[Points], grid: sitk.Image, slab_mm: float | None, name: str) -> float:
-    """The usual distance of planes, mm; tell where they are further apart."""
+    """The distance of planes that belong together, mm; tell where they are further apart."""
     gaps = np.diff([plane.place_mm for plane in _planes(contours, grid)])
+    slice_mm = float(grid.GetSpacing()[2])
     if not len(gaps):
-        return max(slab_mm or 0.0, float(grid.GetSpacing()[2]))
-    step = float(np.median(gaps))
+        return max(slab_mm or 0.0, slice_mm)
+    drawn_slice_by_slice = slab_mm is not None and abs(slab_mm / slice_mm - 1) < ALIKE
+    step = slice_mm if drawn_slice_by_slice else float(np.median(gaps))
     if wide := int((gaps > SKIPPED * step).sum()):
         log.warning(
             "%s: %d times no contour for up to %.3g mm, elsewhere each %.3g mm; left empty there",
@@ -172,12 +176,8 @@ def _step(contours: Sequence[Points], grid: sitk.Image, slab_mm: float | None, n
 
 def _around(contours: Sequence[Points], grid: sitk.Image, step_mm: float) -> sitk.Image:
     """The part of a grid that holds the contours and what is within a step of them."""
-    index = physical_to_index(grid, np.concatenate(contours))
     reach = np.ceil(step_mm / np.array(grid.GetSpacing())) + 1
-    size = np.array(grid.GetSize())
-    low = np.clip(np.floor(index.min(axis=0) - reach), 0, size - 1)
-    high = np.clip(np.ceil(index.max(axis=0) + reach) + 1, low + 1, size)
-    return part_of(grid, low.astype(int), high.astype(int))
+    return part_of(grid, *box_around(np.concatenate(contours), grid, reach))
 
 
 def _filled(contours: Sequence[Points], grid: sitk.Image, step_mm: float) -> sitk.Image:

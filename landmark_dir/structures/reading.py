@@ -11,6 +11,7 @@ from landmark_dir.io.dicom_series import files_in
 from landmark_dir.structures.dicom_seg import read_seg
 from landmark_dir.structures.label_maps import read_label_map
 from landmark_dir.structures.rtstruct import read_rtstruct
+from landmark_dir.structures.slicer_segments import is_segmentation, read_segments
 from landmark_dir.structures.structure import Structure
 
 SEG = (uid.SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")  # the other, of label maps
@@ -47,7 +48,8 @@ def read_structures(
     if kind in SEG:
         return read_seg(path, frame_of_reference)
     if kind not in RTSTRUCT:
-        return read_label_map(path)
+        content = path.read_bytes() if path.is_file() else b""
+        return read_segments(path, content) if is_segmentation(content) else read_label_map(path)
     if grid is None:
         raise BadStructures(
             f"{path}: contours become a mask on the grid of a scan only; give the scan they were "

@@ -1,14 +1,14 @@
 """A named structure: what is drawn into a scan."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
-from landmark_dir.geometry import index_to_physical
+from landmark_dir.geometry import Points, index_to_physical, physical_to_index
 
 Colour: TypeAlias = tuple[int, int, int]  # red, green, blue, 0..255
 
@@ -79,6 +79,22 @@ def part_of(grid: sitk.Image, low: ArrayLike, high: ArrayLike) -> sitk.Image:
     return part
 
 
+def box_around(
+    points: Points, grid: sitk.Image, margin: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The voxels of a grid around points [N, 3], LPS mm, and `margin` more (x, y, z).
+
+    Returns
+    -------
+    first, after : ndarray, shape (3,)
+        At least one voxel of the grid, also where the points lie beside it.
+    """
+    index, size = physical_to_index(grid, points), np.array(grid.GetSize())
+    first = np.clip(np.floor(index.min(axis=0) - margin), 0, size - 1)
+    after = np.clip(np.ceil(index.max(axis=0) + margin) + 1, first + 1, size)
+    return first.astype(int), after.astype(int)
+
+
 def as_mask(values: NDArray[np.bool_], grid: sitk.Image) -> sitk.Image:
     """Booleans [z, y, x] as a uint8 image on a grid of that size."""
     mask = sitk.GetImageFromArray(values.astype(np.uint8))
@@ -107,7 +123,9 @@ def resampled(
     return found
 
 
-def numbered_once(structures: Iterable[Structure]) -> bool:
-    """Tell whether no number stands for two structures."""
-    numbers = [one.number for one in structures]
-    return len(set(numbers)) == len(numbers)
+def numbered(structures: Sequence[Structure], at_most: int) -> list[Structure]:
+    """The same structures if each has a number of its own, 1 to `at_most`; else numbered from 1."""
+    numbers = {one.number for one in structures}
+    if len(numbers) == len(structures) and min(numbers) > 0 and max(numbers) <= at_most:
+        return list(structures)
+    return [replace(one, number=number) for number, one in enumerate(structures, 1)]
