@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from landmark_dir.errors import BadStructures
 from landmark_dir.geometry import Points, physical_to_index
+from landmark_dir.io.dicom_places import LARGEST_GAP_MM
 from landmark_dir.structures.structure import as_mask, box_around, cropped, part_of, resampled
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 FLAT_MM = 0.1  # contours are rounded; nearer to a plane is in the plane
 ROUNDING_MM = 1e-3
 SKIPPED = 1.5  # times the usual distance of planes; beyond, nothing was drawn between
-ALIKE = 0.1  # a slab that is as thick as a slice, but for rounding
 OUTLINE_STEP = 0.2  # of a pixel; a distance of half a pixel is right to a hundredth of it
 FINEST_MM = 0.5  # voxels in which contours across the slices are filled
 
@@ -70,8 +70,9 @@ def mask_of(
     """The voxels of a grid inside closed planar contours.
 
     Between planes the shape is interpolated, by distances to both outlines; beyond the first and
-    last one it goes on for half the distance of planes, as the slices of a label map do. Where
-    planes are further apart than `SKIPPED` times their median distance, nothing is between them.
+    last one it goes on for half the distance of planes, as the slices of a label map do. That is
+    the slice distance where any two planes are so far apart, else the median; where it is more than
+    `SKIPPED` times as far to the next plane, or more than 10 mm, nothing is between.
 
     Parameters
     ----------
@@ -82,8 +83,7 @@ def mask_of(
     name : str
         Of the structure, for messages.
     slab_mm : float, optional
-        What one contour stands for. If it is the slice distance of the grid, planes that are
-        further apart have nothing between them, and else a single plane is so thick.
+        How thick a single plane is; a slice if not said, and never less.
 
     Returns
     -------
@@ -104,7 +104,9 @@ def mask_of(
             f"{_depths(contours, frame).max():.2g} mm off them; export it with contours in one "
             "orientation"
         )
-    step_mm = _step(contours, frame, slab_mm, name)
+    gaps_mm = np.diff([plane.place_mm for plane in _planes(contours, frame)])
+    step_mm = _step(gaps_mm, float(grid.GetSpacing()[2]), slab_mm)
+    _tell_gaps(gaps_mm, step_mm, name)
     part = _around(contours, grid, step_mm)
     if flat:
         return cropped(_filled(contours, part, step_mm))
@@ -158,20 +160,22 @@ def _planes(contours: Sequence[Points], grid: sitk.Image) -> list[Drawn]:
     return planes
 
 
-def _step(contours: Sequence[Points], grid: sitk.Image, slab_mm: float | None, name: str) -> float:
-    """The distance of planes that belong together, mm; tell where they are further apart."""
-    gaps = np.diff([plane.place_mm for plane in _planes(contours, grid)])
-    slice_mm = float(grid.GetSpacing()[2])
-    if not len(gaps):
+def _step(gaps_mm: NDArray[np.float64], slice_mm: float, slab_mm: float | None) -> float:
+    """The distance of planes that belong together, mm: the slices', or else the usual one."""
+    if not len(gaps_mm):
         return max(slab_mm or 0.0, slice_mm)
-    drawn_slice_by_slice = slab_mm is not None and abs(slab_mm / slice_mm - 1) < ALIKE
-    step = slice_mm if drawn_slice_by_slice else float(np.median(gaps))
-    if wide := int((gaps > SKIPPED * step).sum()):
+    usual = float(np.median(gaps_mm))
+    on_slices = abs(float(gaps_mm.min()) - slice_mm) <= FLAT_MM
+    return slice_mm if on_slices or usual > LARGEST_GAP_MM else usual
+
+
+def _tell_gaps(gaps_mm: NDArray[np.float64], step_mm: float, name: str) -> None:
+    wide = gaps_mm[gaps_mm > SKIPPED * step_mm]
+    if len(wide):
         log.warning(
             "%s: %d times no contour for up to %.3g mm, elsewhere each %.3g mm; left empty there",
-            *(name, wide, gaps.max(), step),
+            *(name, len(wide), wide.max(), step_mm),
         )
-    return step
 
 
 def _around(contours: Sequence[Points], grid: sitk.Image, step_mm: float) -> sitk.Image:

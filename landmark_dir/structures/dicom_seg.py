@@ -29,13 +29,12 @@ from landmark_dir.io.dicom_headers import (
     set_frame_of_reference,
     write_object,
 )
-from landmark_dir.structures.dicom_texts import DESCRIPTION, in_unicode, label_text
+from landmark_dir.structures.dicom_texts import DESCRIPTION, SERIES_NUMBER, in_unicode, label_text
 from landmark_dir.structures.layers import layered, on_grid, smallest
 from landmark_dir.structures.structure import Colour, Structure, cropped
 
 log = logging.getLogger(__name__)
 
-SERIES_NUMBER = 1000  # needed, and free
 IS_INSIDE = 0.5  # of a fractional segmentation
 
 

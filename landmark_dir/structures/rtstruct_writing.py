@@ -21,7 +21,7 @@ from landmark_dir.io.dicom_headers import (
     write_object,
 )
 from landmark_dir.structures.contours import Polygon
-from landmark_dir.structures.dicom_texts import DESCRIPTION, in_unicode, label_text
+from landmark_dir.structures.dicom_texts import DESCRIPTION, SERIES_NUMBER, in_unicode, label_text
 from landmark_dir.structures.layers import on_grid
 from landmark_dir.structures.outlines import outlines
 from landmark_dir.structures.structure import Structure, numbered
@@ -52,7 +52,7 @@ def write_rtstruct(
     made.StructureSetLabel = LABEL
     made.StructureSetDate, made.StructureSetTime = made.ContentDate, made.ContentTime
     del made.ContentDate, made.ContentTime  # of images and reports only
-    made.OperatorsName = ""
+    made.OperatorsName, made.SeriesNumber = "", SERIES_NUMBER
     set_frame_of_reference(made, source.headers[0])
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(source)]
     made.StructureSetROISequence = [_roi(one, source) for one in structures]
@@ -109,7 +109,6 @@ def _contours(one: Structure, source: SourceSeries, grid: sitk.Image) -> Iterato
             if source.stack.even:
                 contour.ContourImageSequence = source.references([source.stack.planes[k]])
             contour.ContourGeometricType = "CLOSED_PLANAR"
-            contour.ContourSlabThickness = round(grid.GetSpacing()[2], DIGITS)
             points = _places(polygon + (columns.start, rows.start), k, source, grid)
             contour.NumberOfContourPoints = len(points)
             contour.ContourData = [f"{value:.{DIGITS}f}" for value in points.ravel()]

@@ -100,6 +100,24 @@ def test_two_parts_are_not_bridged(
     assert "disk: 1 times no contour for up to 16 mm" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("drawn", "filled"),
+    [
+        ((1, 3, 5), (1, 2, 3, 4, 5)),  # on every other slice
+        ((1, 2, 5), (1, 2, 5)),  # on slices that follow each other, and further away
+        ((1, 9), (1, 9)),  # 32 mm apart
+    ],
+)
+def test_what_is_between_planes(
+    drawn: tuple[int, ...], filled: tuple[int, ...], oblique_ct: sitk.Image
+) -> None:
+    contours = [on_slice(oblique_ct, circle(9.1, (18.0, 20.0)), k) for k in drawn]
+    found = inside(mask_of(contours, oblique_ct, "disk"), oblique_ct)
+    assert set(filled) <= set(np.flatnonzero(found.any(axis=(1, 2))).tolist())
+    between = set(range(min(drawn), max(drawn) + 1)) - set(filled)
+    assert not found[sorted(between)].any()
+
+
 def test_a_copy_of_a_contour_is_no_hole(oblique_ct: sitk.Image) -> None:
     one = on_slice(oblique_ct, circle(9.1, (18.0, 20.0)), 4)
     once = inside(mask_of([one], oblique_ct, "disk"), oblique_ct)
