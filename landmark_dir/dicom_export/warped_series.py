@@ -33,7 +33,6 @@ DERIVATION = (
     "Moving image resampled onto the grid of the fixed series by landmark-guided deformable "
     "registration, landmark_dir {}. For research use."
 )
-OF_THE_FIXED = ("PatientPosition", "BodyPartExamined", "Laterality")
 OF_THE_MOVING = (
     "AcquisitionDate",
     "ContrastBolusAgent",
@@ -123,10 +122,10 @@ def _common(
     first, source = fixed.headers[0], moving.headers[len(moving.headers) // 2]
     made = new_object(first, CTImageStorage, "CT", _description(moving))
     set_frame_of_reference(made, first)
-    for keywords, header in ((OF_THE_FIXED, first), (OF_THE_MOVING, source)):
-        for keyword in keywords:
-            if keyword in header:
-                made[keyword] = deepcopy(header[keyword])
+    made.PatientPosition = first.get("PatientPosition", "")
+    for keyword in OF_THE_MOVING:
+        if keyword in source:
+            made[keyword] = deepcopy(source[keyword])
     made.RelatedSeriesSequence = [_related(one) for one in (moving, fixed)]
     made.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     made.DerivationDescription = DERIVATION.format(version("landmark_dir"))
