@@ -38,7 +38,8 @@ REQUIRED = (
     "StudyID",
     "AccessionNumber",
 )
-# ... and those that it has if the source has them; of C.7.2.2 (the patient at the study), too
+# ... and those that it has if the source has them; of C.7.2.2 (the patient at the study) and
+# C.7.3.1 (the part of the body), too
 IF_THERE = (
     "SpecificCharacterSet",
     "TimezoneOffsetFromUTC",
@@ -71,6 +72,8 @@ IF_THERE = (
     "PatientAge",
     "PatientSize",
     "PatientWeight",
+    "BodyPartExamined",
+    "Laterality",
 )
 
 
@@ -200,7 +203,8 @@ def new_object(source: Dataset, sop_class: str, modality: str, description: str)
     made.SeriesInstanceUID = generate_uid(prefix=None)
     made.SeriesNumber = SERIES_NUMBER
     made.SeriesDescription = description
-    made.Laterality = source.get("Laterality", "")
+    if "BodyPartExamined" not in made and "Laterality" not in made:
+        made.Laterality = ""  # unknown
     made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, MODEL
     made.DeviceSerialNumber, made.SoftwareVersions = NO_SERIAL_NUMBER, version("landmark_dir")
     now = datetime.now(_zone(as_text(source.get("TimezoneOffsetFromUTC"))))
