@@ -35,7 +35,8 @@ def deformable_registration(
     """Return a Deformable Spatial Registration of T.
 
     Its grid lies along the axes of the patient and covers the fixed image to the edges of its
-    voxels. Pre and post matrix are the identity: readers differ in how they take others.
+    voxels. Pre and post matrix are the identity. SlicerRT takes the axes of other grids by rows,
+    the third as (0, 0, 1), and leaves the post matrix aside.
 
     Parameters
     ----------

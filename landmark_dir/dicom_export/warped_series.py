@@ -65,8 +65,9 @@ def stored(image: sitk.Image) -> Stored:
     BadVolume
         If the values span more than 16 bits.
     """
-    values = sitk.GetArrayFromImage(image)
-    whole = np.rint(values.astype(np.float64))
+    values = sitk.GetArrayViewFromImage(image)
+    fractions = np.issubdtype(values.dtype, np.floating)
+    whole = np.rint(values) if fractions else values
     low, high = int(whole.min()), int(whole.max())
     intercept = 0 if low >= STORED.min and high <= STORED.max else low - STORED.min
     if high - intercept > STORED.max:
@@ -74,8 +75,10 @@ def stored(image: sitk.Image) -> Stored:
             f"warped image: values from {low} to {high} do not fit the 16 bits of a CT series; "
             "register a moving image in HU"
         )
-    rounding = float(np.abs(values - whole).max())
-    return Stored((whole - intercept).astype(np.int16), intercept, rounding)
+    rounding = float(np.abs(values - whole).max()) if fractions else 0.0
+    if intercept:
+        whole = whole.astype(np.int64) - intercept
+    return Stored(whole.astype(np.int16), intercept, rounding)
 
 
 def warped_slices(

@@ -20,9 +20,10 @@ from small_pairs import Case
 import landmark_dir
 from landmark_dir.cli.main import main
 from landmark_dir.dicom_export.export import export_registration, export_warped
+from landmark_dir.elastix.transform_files import format_translation
 from landmark_dir.errors import BadRunFolder, BadVolume
 from landmark_dir.geometry import distances_mm, physical_to_index, voxel_centres
-from landmark_dir.io.run_folder import RUN_JSON, WARPED
+from landmark_dir.io.run_folder import RUN_JSON, TRANSFORM, WARPED
 from landmark_dir.io.volumes import read_volume, read_with_warnings
 from landmark_dir.options import DicomOptions
 
@@ -73,6 +74,18 @@ def test_the_transform_goes_out_as_the_standard_has_it(exams: Path, tmp_path: Pa
     fixed = voxel_centres(result.grid, 8)
     off_mm = distances_mm(standard.map_deformable(file, fixed), result.chain.map_points(fixed))
     assert off_mm.max() < 0.5
+
+
+def test_a_linear_transform_goes_out_as_a_matrix(exams: Path, copied: Path, tmp_path: Path) -> None:
+    shift = np.array([3.0, -2.0, 5.0])
+    (copied / TRANSFORM).write_text(format_translation(shift, read_volume(exams / "fixed")))
+    said = call(copied, "--to", "dicom", "-o", tmp_path / "t.dcm")
+    assert said.exit_code == 0, said.output
+    assert ": Spatial Registration, its matrix maps moving to fixed points" in said.output
+    source = pydicom.dcmread(exams / "moving" / "000.dcm").FrameOfReferenceUID
+    points = np.random.default_rng(0).normal(0, 100, (20, 3))
+    back = standard.map_linear(tmp_path / "t.dcm", source, points + shift)
+    assert_allclose(back, points, atol=1e-9)  # mm
 
 
 def test_a_finer_grid_is_asked_for(exams: Path, tmp_path: Path) -> None:
