@@ -33,7 +33,6 @@ DERIVATION = (
     "Moving image resampled onto the grid of the fixed series by landmark-guided deformable "
     "registration, landmark_dir {}. For research use."
 )
-OF_THE_FIXED = ("PatientPosition", "BodyPartExamined", "Laterality")
 OF_THE_MOVING = (
     "AcquisitionDate",
     "ContrastBolusAgent",
@@ -66,8 +65,9 @@ def stored(image: sitk.Image) -> Stored:
     BadVolume
         If the values span more than 16 bits.
     """
-    values = sitk.GetArrayFromImage(image)
-    whole = np.rint(values.astype(np.float64))
+    values = sitk.GetArrayViewFromImage(image)
+    fractions = np.issubdtype(values.dtype, np.floating)
+    whole = np.rint(values) if fractions else values
     low, high = int(whole.min()), int(whole.max())
     intercept = 0 if low >= STORED.min and high <= STORED.max else low - STORED.min
     if high - intercept > STORED.max:
@@ -75,8 +75,10 @@ def stored(image: sitk.Image) -> Stored:
             f"warped image: values from {low} to {high} do not fit the 16 bits of a CT series; "
             "register a moving image in HU"
         )
-    rounding = float(np.abs(values - whole).max())
-    return Stored((whole - intercept).astype(np.int16), intercept, rounding)
+    rounding = float(np.abs(values - whole).max()) if fractions else 0.0
+    if intercept:
+        whole = whole.astype(np.int64) - intercept
+    return Stored(whole.astype(np.int16), intercept, rounding)
 
 
 def warped_slices(
@@ -123,10 +125,10 @@ def _common(
     first, source = fixed.headers[0], moving.headers[len(moving.headers) // 2]
     made = new_object(first, CTImageStorage, "CT", _description(moving))
     set_frame_of_reference(made, first)
-    for keywords, header in ((OF_THE_FIXED, first), (OF_THE_MOVING, source)):
-        for keyword in keywords:
-            if keyword in header:
-                made[keyword] = deepcopy(header[keyword])
+    made.PatientPosition = first.get("PatientPosition", "")
+    for keyword in OF_THE_MOVING:
+        if keyword in source:
+            made[keyword] = deepcopy(source[keyword])
     made.RelatedSeriesSequence = [_related(one) for one in (moving, fixed)]
     made.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     made.DerivationDescription = DERIVATION.format(version("landmark_dir"))

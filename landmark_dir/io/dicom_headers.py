@@ -23,6 +23,7 @@ from landmark_dir.io.dicom_stack import Stack
 from landmark_dir.io.outputs import output_place, replacing
 
 MANUFACTURER = MODEL = "landmark_dir"
+SERIES_NUMBER = 9000  # high, so that lists have what is derived last
 NO_SERIAL_NUMBER = "none"  # C.7.5.2 asks for one, and software has none
 # of the patient (C.7.1.1) and the study (C.7.2.1): those that every object has, if empty, ...
 REQUIRED = (
@@ -37,7 +38,8 @@ REQUIRED = (
     "StudyID",
     "AccessionNumber",
 )
-# ... and those that it has if the source has them; of C.7.2.2 (the patient at the study), too
+# ... and those that it has if the source has them; of C.7.2.2 (the patient at the study) and
+# C.7.3.1 (the part of the body), too
 IF_THERE = (
     "SpecificCharacterSet",
     "TimezoneOffsetFromUTC",
@@ -70,6 +72,8 @@ IF_THERE = (
     "PatientAge",
     "PatientSize",
     "PatientWeight",
+    "BodyPartExamined",
+    "Laterality",
 )
 
 
@@ -197,8 +201,10 @@ def new_object(source: Dataset, sop_class: str, modality: str, description: str)
     set_instance(made)
     made.Modality = modality
     made.SeriesInstanceUID = generate_uid(prefix=None)
-    made.SeriesNumber = None
+    made.SeriesNumber = SERIES_NUMBER
     made.SeriesDescription = description
+    if "BodyPartExamined" not in made and "Laterality" not in made:
+        made.Laterality = ""  # unknown
     made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, MODEL
     made.DeviceSerialNumber, made.SoftwareVersions = NO_SERIAL_NUMBER, version("landmark_dir")
     now = datetime.now(_zone(as_text(source.get("TimezoneOffsetFromUTC"))))

@@ -42,7 +42,8 @@ def test_the_nodes_hold_the_transform(pair, deformable: Path) -> None:
 
 def test_between_nodes_it_is_as_far_off_as_is_said(pair, deformable: Path) -> None:
     off = interpolation_error(pydicom.dcmread(deformable), pair.chain, pair.fixed_image)
-    places = np.random.default_rng(5).uniform(0, pair.fixed_image.GetSize(), (2000, 3)) - 0.5
+    last = np.array(pair.fixed_image.GetSize()) - 1
+    places = np.random.default_rng(5).uniform(0, last, (2000, 3))
     points = index_to_physical(pair.fixed_image, places)
     mapped = standard.map_deformable(deformable, points)
     found = distances_mm(mapped, pair.chain.map_points(points))
