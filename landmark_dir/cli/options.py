@@ -82,6 +82,17 @@ def only(*names: str) -> Callable[[Command], Command]:
     return register_options(without=set(CHOICES) - set(names))
 
 
+def options_of(group: object) -> Callable[[Command], Command]:
+    """Every choice of another group of options."""
+
+    def add(command: Command) -> Command:
+        for name, default, said in reversed(list(choices(group))):
+            command = _option(name, default, said)(command)
+        return command
+
+    return add
+
+
 def pair_options(command: Command) -> Command:
     """Options of every command that reads two volumes."""
     for option in reversed(

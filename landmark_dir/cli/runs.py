@@ -1,14 +1,22 @@
 """Commands for a finished run: its transform, applied to images and points."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import SimpleITK as sitk
+from click.core import ParameterSource
 
-from landmark_dir.cli.options import PATH
+from landmark_dir.cli.options import PATH, options_of
 from landmark_dir.cli.shared import errors_as_sentences
+from landmark_dir.dicom_export.export import export_registration, export_warped
+from landmark_dir.options import DicomOptions
 from landmark_dir.registration import apply
 from landmark_dir.registration.result import open_run
+
+SERIES_OPTIONS = ("allow_other_patient", "fixed_dicom", "moving_dicom")
+OPTIONS_OF = {"itk": (), "dicom": ("grid_mm", *SERIES_OPTIONS), "dicom-series": SERIES_OPTIONS}
 
 
 @click.command()
@@ -76,18 +84,69 @@ def inverse(run: Path, out: Path, like: Path | None) -> None:
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("-o", "--out", required=True, type=PATH, help="Transform file: .h5 or .tfm")
-def export(run: Path, out: Path) -> None:
-    """Write the transform for SimpleITK, ITK and 3D Slicer, checked against transformix."""
+@click.option(
+    "-o", "--out", required=True, type=PATH, help="File to write; a folder for dicom-series."
+)
+@click.option(
+    "--to",
+    type=click.Choice(list(OPTIONS_OF)),
+    default="itk",
+    show_default=True,
+    help="itk: the transform, as .h5 or .tfm, for SimpleITK, ITK and 3D Slicer; dicom: the "
+    "transform as a (Deformable) Spatial Registration object; dicom-series: the warped image as a "
+    "CT series.",
+)
+@options_of(DicomOptions())
+@click.option("--fixed-dicom", type=PATH, help="Where the fixed DICOM series lies now.")
+@click.option("--moving-dicom", type=PATH, help="Where the moving DICOM series lies now.")
+@click.pass_context
+def export(context: click.Context, /, run: Path, out: Path, to: str, **given: Any) -> None:
+    """Write the transform or the warped image for other programs.
+
+    itk is checked against transformix. Both kinds of DICOM need a run that was made from DICOM.
+    """
+    for name in given:
+        if name not in OPTIONS_OF[to] and _was_given(context, name):
+            raise click.UsageError(f"--{name.replace('_', '-')} means nothing for --to {to}")
     with errors_as_sentences():
-        result = open_run(run)
-        worst = apply.export(result, out)
-        call = apply.resample_call(result, out)
-    click.echo(
+        click.echo(EXPORTS[to](run, out, given))
+
+
+def _was_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _to_itk(run: Path, out: Path, _: dict[str, Any]) -> str:
+    result = open_run(run)
+    worst = apply.export(result, out)
+    return (
         f"{out}: within {worst:.1e} mm of transformix\n"
-        f"SimpleITK: {call}\n"
+        f"SimpleITK: {apply.resample_call(result, out)}\n"
         "3D Slicer: load it as a transform and put it on the moving volume"
     )
 
 
+def _to_dicom(run: Path, out: Path, given: dict[str, Any]) -> str:
+    written = export_registration(run, out, _dicom_options(given), **given)
+    if written.off_mm is None:
+        return f"{out}: {written.kind}, its matrix maps moving to fixed points"
+    off_mm = written.off_mm
+    return (
+        f"{out}: {written.kind}, fixed to moving points; between its vectors it is up to "
+        f"{off_mm.max:.2g} mm off the transform (p95 {off_mm.p95:.2g} mm) at {off_mm.points} "
+        "places in the fixed image"
+    )
+
+
+def _to_series(run: Path, out: Path, given: dict[str, Any]) -> str:
+    written = export_warped(run, out, _dicom_options(given), **given)
+    return f"{out}: {written.slices} CT slices in the exam of the fixed image"
+
+
+def _dicom_options(given: dict[str, Any]) -> DicomOptions:
+    """Take the choices out of what was given."""
+    return DicomOptions(*(given.pop(one.name) for one in fields(DicomOptions)))
+
+
+EXPORTS = {"itk": _to_itk, "dicom": _to_dicom, "dicom-series": _to_series}
 COMMANDS = (warp, warp_points, field, jacobian, inverse, export)

@@ -36,6 +36,8 @@ __all__ = [
     "last_line",
     "load_series",
     "read_series",
+    "series_in",
+    "stack_of",
 ]
 
 
@@ -75,7 +77,7 @@ def load_series(series: Series, name: str) -> sitk.Image:
     return _load(series, name, None).image
 
 
-def describe_series(series: Series) -> dict[str, str | int]:
+def describe_series(series: Series) -> dict[str, str | int | None]:
     """What may be kept of a series: nothing of it names a person, its ids are hashed."""
     return {
         "series": hashed(series.id),
@@ -83,6 +85,7 @@ def describe_series(series: Series) -> dict[str, str | int]:
         "description": series.description,
         "modality": series.modality,
         "slices": series.slices,
+        "acquisition": series.acquisition,
     }
 
 
@@ -98,6 +101,17 @@ def days_between(fixed: Series, moving: Series) -> int | None:
 def _choose(path: Path, wanted: str | None) -> tuple[Series, int | None]:
     """Return the series, and which acquisition of it is wanted, from 1."""
     wanted_id, group = _wanted(wanted)
+    return _fitting(series_in(path), wanted_id, path), group
+
+
+def series_in(path: Path) -> list[Series]:
+    """Return all series in a folder or below it, in a DICOM file, or what a DICOMDIR lists.
+
+    Raises
+    ------
+    BadVolume
+        If there is none.
+    """
     if path.is_dir() or is_directory(path):
         root = path if path.is_dir() else path.parent
         folders = [look(files_in(place)) for place in below(root)]
@@ -109,7 +123,7 @@ def _choose(path: Path, wanted: str | None) -> tuple[Series, int | None]:
     if not found:
         damaged = [text for folder in folders for text in folder.damaged]
         raise BadVolume(damaged[0] if damaged else f"{path}: no DICOM series {where}")
-    return _fitting(found, wanted_id, path), group
+    return found
 
 
 def _wanted(wanted: str | None) -> tuple[str | None, int | None]:
@@ -145,14 +159,24 @@ def _fitting(found: list[Series], wanted: str | None, path: Path) -> Series:
     )
 
 
-def _load(series: Series, name: str, group: int | None) -> Reading:
+def stack_of(series: Series, name: str, acquisition: int | None) -> Stack:
+    """Return the planes of a series, or of one acquisition of it from 1 on, without pixels.
+
+    Raises
+    ------
+    BadVolume
+        If they form no stack, or there are several acquisitions and none is named.
+    """
     if series.damaged:
         raise BadVolume(series.damaged[0])
-    chosen = _chosen(groups_of(series), series.id, name, group)
-    made = stack(chosen, name)
+    return stack(_chosen(groups_of(series), series.id, name, acquisition), name)
+
+
+def _load(series: Series, name: str, group: int | None) -> Reading:
+    made = stack_of(series, name, group)
     remarks = dict.fromkeys(remark for plane in made.planes for remark in plane.remarks)
     warnings = (*remarks, *made.warnings, *_left_out(series))
-    return Reading(_image(made, name), warnings, series=series)
+    return Reading(_image(made, name), warnings, series=series._replace(acquisition=group))
 
 
 def groups_of(series: Series) -> list[Group]:

@@ -68,6 +68,8 @@ class Series(NamedTuple):
         Names of files beside those of the series that look like them and are not DICOM.
     headers : tuple of Header
         One for each of `files`.
+    acquisition : int, optional
+        Which of several acquisitions in it was read, from 1.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Series(NamedTuple):
     damaged: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     headers: tuple[Header, ...] = ()
+    acquisition: int | None = None
 
 
 class Folder(NamedTuple):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir.errors import BadVolume
@@ -53,6 +54,7 @@ SPACES = {  # name -> signs that make it LPS
     "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
 }  # fmt: skip
 LAST_LINE = re.compile(rb"\ndata ?file: [^\n]+\Z", re.IGNORECASE)  # without its end
+HEADER_END = re.compile(rb"\r?\n\r?\n")
 LINE_BYTES = 4096  # no file name is longer
 SPATIAL_KINDS = ("domain", "space", "none", "???")
 VECTOR = re.compile(r"none|\([^()]*\)")
@@ -92,6 +94,35 @@ def read_nrrd(path: Path, content: bytes) -> Reading:
     steps, origin, warnings = _place(header, path)
     size = [header.size[axis] for axis in header.spatial]
     return placed(values, size, steps, origin, warnings, path)
+
+
+def read_layers(path: Path, content: bytes) -> list[sitk.Image]:
+    """Read volumes of one grid that are stored voxel by voxel, as layers of a segmentation.
+
+    Raises
+    ------
+    BadVolume
+        If the file is not whole, contradicts itself, or holds anything else.
+    """
+    header = _header(path, content)
+    if len(header.size) == len(header.spatial):
+        return [read_nrrd(path, content).image]
+    if header.spatial != [1, 2, 3] or len(header.size) != 4:
+        raise BadVolume(
+            f"{path}: {sizes(header.size)} voxels, expected 3D volumes, the first axis counts them"
+        )
+    values = _voxels(header, content, path).reshape(-1, header.size[0])
+    steps, origin, warnings = _place(header, path)
+    return [
+        placed(layer, header.size[1:], steps, origin, warnings, path).image for layer in values.T
+    ]
+
+
+def own_fields(content: bytes) -> dict[str, str]:
+    """What a program has added to the header, as lines `key:=value`."""
+    end = HEADER_END.search(content)
+    lines = content[: end.start() if end else 0].decode("utf-8", "replace").splitlines()
+    return {key: value for line in lines for key, mark, value in [line.partition(":=")] if mark}
 
 
 def _header(path: Path, content: bytes) -> Header:

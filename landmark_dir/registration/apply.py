@@ -66,8 +66,8 @@ def warp(
     ------
     BadArgument, BadRunFolder, BadVolume
     """
-    result = _opened(run)
-    _check_output(out, result, SUFFIXES, image)
+    result = opened(run)
+    check_output(out, result, SUFFIXES, image)
     moving = _label_map(image) if labels else as_volume(image, "image")
     wanted = result.chain.map_points(voxel_centres(result.grid, OUTSIDE_STRIDE))
     if not inside(moving, wanted).any():
@@ -100,8 +100,8 @@ def warp_points(
     ------
     BadArgument, BadRunFolder, BadPoints
     """
-    result = _opened(run)
-    _check_output(out, result, given=points)
+    result = opened(run)
+    check_output(out, result, given=points)
     given = _as_list(points)
     if inverse:
         mapped = _inverted(result.chain, given.points)
@@ -149,8 +149,8 @@ def field(run: str | Path | Result, out: str | Path | None = None) -> sitk.Image
     ------
     BadArgument, BadRunFolder, BadVolume
     """
-    result = _opened(run)
-    _check_output(out, result, SUFFIXES)
+    result = opened(run)
+    check_output(out, result, SUFFIXES)
     return _written(result.displacement, out)
 
 
@@ -161,8 +161,8 @@ def jacobian(run: str | Path | Result, out: str | Path | None = None) -> sitk.Im
     ------
     BadArgument, BadRunFolder, BadVolume
     """
-    result = _opened(run)
-    _check_output(out, result, SUFFIXES)
+    result = opened(run)
+    check_output(out, result, SUFFIXES)
     return _written(result.jacobian, out)
 
 
@@ -181,8 +181,8 @@ def inverse(
     BadRunFolder
         If the moving image is not where it was, and `like` is not given.
     """
-    result = _opened(run)
-    _check_output(out, result, SUFFIXES, like)
+    result = opened(run)
+    check_output(out, result, SUFFIXES, like)
     grid = _moving_grid(result.folder) if like is None else as_volume(like, "like")
     found, left = invert(result.chain, grid, result.grid)
     _written(found, out)
@@ -222,8 +222,8 @@ def export(run: str | Path | Result, out: str | Path) -> float:
     BadArgument, BadRunFolder
         Also if the two differ by more than a micrometre; no file is left then.
     """
-    result = _opened(run)
-    _check_output(out, result, transform_export.SUFFIXES)
+    result = opened(run)
+    check_output(out, result, transform_export.SUFFIXES)
     with closing(find_engine()) as engine:
         return transform_export.export_transform(
             result.transform_file, result.grid, Path(out), engine
@@ -236,14 +236,19 @@ def resample_call(run: str | Path | Result, exported: str | Path) -> str:
     What it gives still has to be kept within the range of the moving image, and rounded where that
     is of integers.
     """
-    parameters = read_chain(_opened(run).transform_file)[0]
-    outside = float(parameters["DefaultPixelValue"][0])
+    outside = outside_value(opened(run))
     transform = f"sitk.ReadTransform({str(exported)!r})"
     how = f"sitk.sitkBSpline, {outside:g}, sitk.sitkFloat32"
     return f"sitk.Resample(moving, fixed, {transform}, {how})"
 
 
-def _opened(run: str | Path | Result) -> Result:
+def outside_value(run: Result) -> float:
+    """What stands in the warped image where the moving image has no data."""
+    return float(read_chain(run.transform_file)[0]["DefaultPixelValue"][0])
+
+
+def opened(run: str | Path | Result) -> Result:
+    """A finished run, from its folder if need be."""
     return run if isinstance(run, Result) else open_run(run)
 
 
@@ -259,7 +264,7 @@ def _label_map(image: Volume) -> sitk.Image:
     return read_labels(as_path(image, "image", "a SimpleITK image or a path"))
 
 
-def _check_output(
+def check_output(
     out: str | Path | None, run: Result, suffixes: tuple[str, ...] = ("",), given: object = None
 ) -> None:
     """Refuse an output file that cannot be written or must be kept, before anything slow is done.

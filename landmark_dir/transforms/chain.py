@@ -57,6 +57,9 @@ class Linear:
         )
 
 
+IDENTITY = Linear(np.eye(3), np.zeros(3), np.zeros(3))
+
+
 @dataclass(frozen=True)
 class Chain:
     """Transforms one after the other; the last of the list is applied first."""
@@ -73,6 +76,15 @@ class Chain:
     def affine(self) -> "Chain":
         """Its affine steps; all others come after them."""
         return Chain(tuple(step for step in self.steps if isinstance(step, Linear)))
+
+    def as_linear(self) -> Linear | None:
+        """The one linear map that it is; None if it bends."""
+        found = IDENTITY
+        for step in reversed(self.steps):
+            if not isinstance(step, Linear):
+                return None
+            found = step.after(found)
+        return found
 
     def then(self, step: Step) -> "Chain":
         """The chain with one more step, which is applied last."""

@@ -1,0 +1,1 @@
+"""A finished run as DICOM objects: its transform, and its warped image."""

@@ -1,0 +1,1 @@
+"""Named structures: organs, lesions, targets; as label maps, DICOM SEG and RTSTRUCT."""
