@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from landmark_dir.cli.options import PATH, only, pair_options, register_options, split
+from landmark_dir.cli.options import (
+    PATH,
+    TISSUES,
+    only,
+    pair_options,
+    register_options,
+    split,
+    tissue_options,
+)
 from landmark_dir.cli.shared import Shown, errors_as_sentences, interrupts_told, show_notes
 from landmark_dir.comparison import compare as comparing
 from landmark_dir.errors import BadArgument, LandmarkDirError
@@ -16,7 +24,7 @@ from landmark_dir.study.cases import COLUMNS, read_cases
 
 OF_ONE_PAIR = (
     *("fixed", "moving", "fixed_mask", "moving_mask", "fixed_series", "moving_series"),
-    *("expert", "labels"),
+    *("expert", "labels", *TISSUES),
 )
 OF_THE_DEMO = ("backend", "threads")
 
@@ -25,6 +33,7 @@ OF_THE_DEMO = ("backend", "threads")
 @click.argument("fixed", type=PATH, required=False)
 @click.argument("moving", type=PATH, required=False)
 @pair_options
+@tissue_options
 @click.option(
     "--expert",
     nargs=2,

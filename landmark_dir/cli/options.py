@@ -34,6 +34,13 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
 TYPES: dict[type, Any] = {int: Number(int), float: Number(float), str: click.STRING}
 CHOICES = {name: (default, said) for name, default, said in choices(DEFAULTS)}
+TISSUES = {
+    "rigid": "Label map on FIXED's grid of what must not deform (bone, implant, firm lesion): each "
+    "connected part of a label moves as one rigid body.",
+    "ignore": "Image file on FIXED's grid, non-zero where tissue changed, such as a lesion that "
+    "grew: no voxel and no landmark there counts.",
+    "ignore_moving": "The same on MOVING's grid.",
+}
 # of what comes after the landmarks are found
 AFTERWARDS = ("preset", "bending_energy", "landmark_weight", "start", "hold_back")
 
@@ -123,6 +130,14 @@ def pair_options(command: Command) -> Command:
         ]
     ):
         command = option(command)
+    return command
+
+
+def tissue_options(command: Command) -> Command:
+    """Options that say which tissue is not to be deformed, or not to be looked at."""
+    for name, text in reversed(TISSUES.items()):
+        flag = f"--{name.replace('_', '-')}"
+        command = click.option(flag, type=PATH, metavar="MASK", help=text)(command)
     return command
 
 

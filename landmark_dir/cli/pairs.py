@@ -4,7 +4,14 @@ from typing import Any
 
 import click
 
-from landmark_dir.cli.options import AFTERWARDS, PATH, pair_options, register_options, split
+from landmark_dir.cli.options import (
+    AFTERWARDS,
+    PATH,
+    pair_options,
+    register_options,
+    split,
+    tissue_options,
+)
 from landmark_dir.cli.shared import errors_as_sentences, show_notes
 from landmark_dir.registration import pipeline
 
@@ -15,6 +22,7 @@ OF_LANDMARKS = ("landmarks", "on_few_landmarks", *AFTERWARDS)
 @click.argument("fixed", type=PATH)
 @click.argument("moving", type=PATH)
 @pair_options
+@tissue_options
 @click.option(
     "--points",
     nargs=2,

@@ -140,6 +140,9 @@ def compare(
     labels: tuple[Volume, Volume] | None = None,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    rigid: Volume | None = None,
+    ignore: Volume | None = None,
+    ignore_moving: Volume | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
     **choices: Any,
@@ -154,6 +157,8 @@ def compare(
         Corresponding points to measure with, LPS mm; they never guide.
     labels : two label maps, optional
         Fixed and moving, each on the grid of its image.
+    fixed_mask, moving_mask, rigid, ignore, ignore_moving : sitk.Image or path, optional
+        As `pipeline.register`, for both arms.
     progress : callable, optional
         Told what is being done, and the share of the whole that is done, 0 to 1.
     **choices
@@ -169,9 +174,11 @@ def compare(
     options = changed(options, choices)
     check_options(options)
     out = as_path(out, "out", "the path of a folder to create")
-    read = (fixed, moving, fixed_mask, moving_mask, *files_of(expert), *files_of(labels))
+    what = {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "rigid": rigid}
+    what |= {"ignore": ignore, "ignore_moving": ignore_moving}
+    read = (fixed, moving, *what.values(), *files_of(expert), *files_of(labels))
     with run_folder.new_run_folder(out, overwrite=overwrite, inputs=read) as folder:
-        inputs = load_inputs(fixed, moving, options, fixed_mask=fixed_mask, moving_mask=moving_mask)
+        inputs = load_inputs(fixed, moving, options, points=None, **what)
         references = load_references(expert, labels, inputs)
         comparison = _compare(inputs, references, folder, options, progress)
     return comparison.moved_to(out)

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple, TypeAlias
 import SimpleITK as sitk
 
 from landmark_dir.errors import BadArgument, BadPoints, BadVolume
+from landmark_dir.evaluation.overlap import check_label_map
 from landmark_dir.geometry import centre, distances_mm
 from landmark_dir.io.dicom import days_between, describe_series
 from landmark_dir.io.point_files import read_pairs
 from landmark_dir.io.reading import Reading
 from landmark_dir.io.run_folder import describe_file
 from landmark_dir.io.volumes import (
+    check_labels,
     check_mask,
     checked_volume,
     overlap_fraction,
@@ -27,12 +29,14 @@ from landmark_dir.points import PointPairs, check_inside
 from landmark_dir.preprocessing.body_mask import body_mask
 from landmark_dir.preprocessing.intensity import looks_like_ct, within_scanner_range
 from landmark_dir.preprocessing.padding import padding_mask
+from landmark_dir.transforms.rigid import count_parts
 
 log = logging.getLogger(__name__)
 
 Volume: TypeAlias = sitk.Image | Reading | str | Path
 Points: TypeAlias = PointPairs | tuple[str | Path, str | Path]  # pairs, or fixed and moving file
 IMAGE_OR_PATH = "a SimpleITK image or a path"
+MOST_PARTS = 100  # that move rigidly, each by itself
 MIN_OVERLAP = 0.05  # share of the fixed image; less gives elastix too few samples
 
 
@@ -51,7 +55,12 @@ class Inputs:
     fixed_body : sitk.Image
         Where the body is in the fixed image, and its mask, if there is one.
     fixed_mask, moving_mask : sitk.Image or None
-        Where voxels count: the user's mask, without padding. None: everywhere.
+        Where voxels count: the user's mask, without padding and without ignored tissue. None:
+        everywhere.
+    fixed_ignored, moving_ignored : sitk.Image or None
+        Tissue that changed, uint8 0 / 1: no landmark in it counts either. None: there is none.
+    rigid : sitk.Image or None
+        Label map on the fixed grid of what must not deform; None: nothing.
     points : PointPairs or None
         Points of the user's own; None: none were given.
     sources : mapping
@@ -67,6 +76,9 @@ class Inputs:
     fixed_body: sitk.Image
     fixed_mask: sitk.Image | None
     moving_mask: sitk.Image | None
+    fixed_ignored: sitk.Image | None
+    moving_ignored: sitk.Image | None
+    rigid: sitk.Image | None
     points: PointPairs | None
     sources: Mapping[str, Any]
     warnings: tuple[str, ...]
@@ -95,6 +107,9 @@ def load_inputs(
     *,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    rigid: Volume | None = None,
+    ignore: Volume | None = None,
+    ignore_moving: Volume | None = None,
     points: Points | None = None,
 ) -> Inputs:
     """Read and check everything before anything slow or lasting is done.
@@ -107,13 +122,20 @@ def load_inputs(
     read = {"fixed": _read(fixed, "fixed"), "moving": _read(moving, "moving")}
     images = {name: reading.image for name, reading in read.items()}
     seen = {name: _seen(image) for name, image in images.items()}
-    masks = {}
+    masks, ignored = {}, {}
     doubts = {name: [*reading.warnings] for name, reading in read.items()}
-    for name, mask in (("fixed", fixed_mask), ("moving", moving_mask)):
+    for name, mask, changed in (
+        ("fixed", fixed_mask, ignore),
+        ("moving", moving_mask, ignore_moving),
+    ):
         doubts[name] += filter(None, [seen[name].doubt])
         masks[name], said = _read_mask(mask, images[name], f"{name} mask")
-        masks[name] = _without_padding(masks[name], seen[name].padding, f"{name} mask")
+        ignored[name], also_said = _read_mask(changed, images[name], f"ignored {name} tissue")
+        masks[name] = _without(masks[name], seen[name].padding, name, "the padding of its image")
+        masks[name] = _without(masks[name], ignored[name], name, "what is to be ignored")
         doubts[f"{name} mask"] = [*said]
+        doubts[f"ignored {name} tissue"] = [*also_said]
+    stiff, doubts["rigid"] = _read_rigid(rigid, images["fixed"])
     doubts["moving"] += _other_patient(read["fixed"], read["moving"])
     warnings = tuple(f"{name}: {doubt}" for name, said in doubts.items() for doubt in said)
     for warning in warnings:
@@ -127,6 +149,7 @@ def load_inputs(
         body = sitk.And(body, masks["fixed"])
     named = {"fixed": fixed, "moving": moving, "fixed_mask": fixed_mask}
     named |= {"moving_mask": moving_mask}
+    named |= {"rigid": rigid, "ignore": ignore, "ignore_moving": ignore_moving}
     sources = {name: _source(one) for name, one in named.items() if one is not None}
     for name, reading in read.items():
         sources[name] |= _grid(reading.image) | _series(reading)
@@ -141,6 +164,9 @@ def load_inputs(
         body,
         masks["fixed"],
         masks["moving"],
+        ignored["fixed"],
+        ignored["moving"],
+        stiff,
         given,
         sources,
         warnings,
@@ -163,16 +189,16 @@ def _seen(image: sitk.Image) -> Seen:
     return Seen(sitk.Mask(image, padding, least, 1), padding, doubt)
 
 
-def _without_padding(
-    mask: sitk.Image | None, padding: sitk.Image | None, name: str
+def _without(
+    mask: sitk.Image | None, left_out: sitk.Image | None, side: str, what: str
 ) -> sitk.Image | None:
     """Where voxels count; None: everywhere."""
-    if padding is None:
+    if left_out is None:
         return mask
-    counts = padding == 0 if mask is None else sitk.And(mask, padding == 0)
+    counts = left_out == 0 if mask is None else sitk.And(mask, left_out == 0)
     if not sitk.GetArrayViewFromImage(counts).any():
         raise BadVolume(
-            f"{name}: expected voxels with data, found nothing but the padding of its image there; "
+            f"{side} mask: expected voxels with data, found nothing but {what} there; "
             "give another mask"
         )
     return counts
@@ -234,6 +260,24 @@ def _read_mask(
         path = as_path(mask, name, IMAGE_OR_PATH)
         mask, name, *_ = read_image(path), f"{name} {path}"
     return check_mask(mask.image, image, name), mask.warnings
+
+
+def _read_rigid(labels: Volume | None, fixed: sitk.Image) -> tuple[sitk.Image | None, list[str]]:
+    """The label map of what must not deform, and what is doubtful about its file."""
+    if labels is None:
+        return None, []
+    if isinstance(labels, sitk.Image):
+        labels = Reading(labels)
+    elif not isinstance(labels, Reading):
+        labels = read_image(as_path(labels, "rigid", IMAGE_OR_PATH))
+    name = f"rigid {labels.path}" if labels.path else "rigid"
+    found = check_label_map(check_labels(labels.image, name), fixed, name)
+    if (count := count_parts(found)) > MOST_PARTS:
+        raise BadVolume(
+            f"{name}: expected at most {MOST_PARTS} connected parts, found {count}; leave out the "
+            "small ones"
+        )
+    return found, [*labels.warnings]
 
 
 def _source(given: object) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def landmarks_for(session: Session) -> Landmarks:
     given = session.inputs.points
     if given is not None:
         refuse_swapped(session, given)
+        given = _given_outside_ignored(session, given)
         _count_outside_mask(session, given.moving)
         return Landmarks.given(given)
     if session.network is None:
@@ -114,6 +115,29 @@ def refuse_swapped(session: Session, given: PointPairs) -> None:
             f"points: after the affine stage the fixed ones lie {forward:.0f} mm from their moving "
             f"ones, the other way round {swapped:.0f} mm; they look swapped, give FIXED first"
         )
+
+
+def _given_outside_ignored(session: Session, given: PointPairs) -> PointPairs:
+    """A user's pairs without those in tissue that is to be ignored."""
+    kept = _outside_ignored(session, given)
+    if dropped := len(given) - len(kept):
+        session.record.warn(
+            f"{dropped} of {len(given)} points lie in tissue that is to be ignored; they are left "
+            "out"
+        )
+    if not len(kept):
+        raise BadPoints("points: all lie in tissue that is to be ignored; give others")
+    return kept
+
+
+def _outside_ignored(session: Session, pairs: PointPairs) -> PointPairs:
+    """The pairs that lie in ignored tissue on neither side."""
+    kept = np.ones(len(pairs), dtype=bool)
+    for side in ("fixed", "moving"):
+        ignored = getattr(session.inputs, f"{side}_ignored")
+        if ignored is not None:
+            kept &= ~inside_mask(ignored, getattr(pairs, side))
+    return pairs.select(kept)
 
 
 def _count_outside_mask(session: Session, moving: Points) -> None:
@@ -151,7 +175,7 @@ def seek_landmarks(session: Session) -> Landmarks:
             break
         found, motion = again, dense_motion(session, again.measured, f"pass{number}")
     log.info("%d pairs matched, %d agree", found.matched, found.agreed)
-    guiding = _with_data(session, projected(found.measured, motion, most))
+    guiding = _usable(session, projected(found.measured, motion, most))
     return replace(found, guiding=guiding, motion=motion)
 
 
@@ -235,13 +259,15 @@ def _truly_moving(session: Session, chain: Chain, pairs: PointPairs) -> PointPai
     """The pairs with their moving points in the moving image's own space."""
     moving = chain.map_points(pairs.moving)
     kept = inside(session.inputs.moving, moving)  # the pre-aligned grid may reach beyond it
-    return _with_data(session, replace(pairs, moving=moving).select(kept))
+    return _usable(session, replace(pairs, moving=moving).select(kept))
 
 
-def _with_data(session: Session, pairs: PointPairs) -> PointPairs:
-    """The pairs whose moving points do not lie in padding: elastix could do nothing with them."""
+def _usable(session: Session, pairs: PointPairs) -> PointPairs:
+    """The pairs that elastix can do something with: neither in padding nor in ignored tissue."""
     padding = session.inputs.moving_padding
-    return pairs if padding is None else pairs.select(~inside_mask(padding, pairs.moving))
+    if padding is not None:
+        pairs = pairs.select(~inside_mask(padding, pairs.moving))
+    return _outside_ignored(session, pairs)
 
 
 def dense_motion(session: Session, pairs: PointPairs, name: str) -> Path:

@@ -42,6 +42,7 @@ from landmark_dir.registration.session import (
 )
 from landmark_dir.registration.stages import (
     bspline_stage,
+    kept_rigid,
     open_session,
 )
 from landmark_dir.transforms.chain import read_transform
@@ -56,6 +57,9 @@ def register(
     *,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    rigid: Volume | None = None,
+    ignore: Volume | None = None,
+    ignore_moving: Volume | None = None,
     points: Points | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -71,6 +75,12 @@ def register(
         Run folder to create.
     fixed_mask, moving_mask : sitk.Image or path, optional
         Where voxels count, each on the grid of its image.
+    rigid : sitk.Image or path, optional
+        Label map on the grid of `fixed` of what must not deform: each connected part of a label
+        moves as one rigid body.
+    ignore, ignore_moving : sitk.Image or path, optional
+        Non-zero where tissue changed, such as a lesion that grew, on the grid of `fixed` and of
+        `moving`: no voxel and no landmark there counts.
     points : PointPairs or two paths, optional
         Corresponding points to use instead of the network's, physical mm, LPS.
     overwrite : bool
@@ -91,11 +101,11 @@ def register(
     if points is not None and not options.landmarks:
         raise BadArgument("--points and --no-landmarks contradict each other; give one of them")
     out = as_path(out, "out", "the path of a run folder")
-    read = (fixed, moving, fixed_mask, moving_mask, *files_of(points))
+    what = {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "rigid": rigid}
+    what |= {"ignore": ignore, "ignore_moving": ignore_moving}
+    read = (fixed, moving, *what.values(), *files_of(points))
     with run_folder.new_run_folder(out, overwrite=overwrite, inputs=read) as folder:
-        inputs = load_inputs(
-            fixed, moving, options, fixed_mask=fixed_mask, moving_mask=moving_mask, points=points
-        )
+        inputs = load_inputs(fixed, moving, options, points=points, **what)
         seek = options.landmarks and inputs.points is None
         plan = Plan(progress, expected_stages(options, seek=seek))
         with open_session(inputs, folder, options, plan, seek=seek) as session:
@@ -229,7 +239,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
 
 
 def _deformed(session: Session, landmarks: Landmarks) -> Path:
-    """The final transform: elastix, or a dense motion of the landmarks alone."""
+    """The final transform: elastix, or a dense motion of the landmarks; rigid where it must be."""
     options = session.options
     if options.preset().parameters is None:
         if not len(landmarks.measured):
@@ -237,9 +247,11 @@ def _deformed(session: Session, landmarks: Landmarks) -> Path:
                 f"preset {options.deformable.preset}: expected landmarks, found none; take another "
                 "preset or give points"
             )
-        return landmarks.motion or dense_motion(session, landmarks.measured, "points-only")
-    start = landmarks.motion if options.guides.start == "landmarks" else None
-    return bspline_stage(session, landmarks.guiding, start)
+        bent = landmarks.motion or dense_motion(session, landmarks.measured, "points-only")
+    else:
+        start = landmarks.motion if options.guides.start == "landmarks" else None
+        bent = bspline_stage(session, landmarks.guiding, start)
+    return kept_rigid(session, bent)
 
 
 def _store_log(session: Session, folder: Path) -> None:

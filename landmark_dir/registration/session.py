@@ -33,6 +33,7 @@ EXPECTED_S = {  # of a pair of 400 x 330 x 140 voxels; the proportions make the 
     "outliers": 1.0,
     "dense motion": 2.0,
     "b-spline": 7.0,
+    "rigid parts": 2.0,
     "warp": 8.0,
     "metrics": 3.0,
     "report": 3.0,

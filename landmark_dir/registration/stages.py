@@ -34,11 +34,14 @@ from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan
 from landmark_dir.registration.inputs import Inputs
 from landmark_dir.registration.session import Record, Session, start_mm
+from landmark_dir.transforms.chain import read_transform, write_after
+from landmark_dir.transforms.rigid import keep_rigid
 
 if TYPE_CHECKING:  # torch is slow to load
     from landmark_dir.models.weights import LoadedWeights
 
 OPENED_MM = 10.0  # around landmarks outside the moving mask
+BENT_MM = 0.5  # of a rigid part, that is worth a warning
 
 
 @contextmanager
@@ -181,6 +184,23 @@ def _guided(session: Session, job: Job, pairs: PointPairs, weights: Sequence[flo
     )
 
 
+def kept_rigid(session: Session, transform: Path) -> Path:
+    """The transform, and after it what keeps those parts rigid that must not deform."""
+    labels = session.inputs.rigid
+    if labels is None:
+        return transform
+    with session.stage("rigid parts"):
+        kept = keep_rigid(read_transform(transform), labels)
+        for number, step in enumerate(kept.steps):
+            transform = write_after(step, transform, session.work / f"rigid{number}.txt")
+    if kept.left_mm > BENT_MM:
+        session.record.warn(
+            f"a part that was to be rigid still bends by up to {kept.left_mm:.2f} mm; parts that "
+            "touch hinder each other: join them, or leave a gap"
+        )
+    return transform
+
+
 def _opened_mask(session: Session, moving: Points) -> Path | None:
     """The moving mask, opened around points outside it: elastix would drop those in silence."""
     mask = session.inputs.moving_mask
@@ -193,6 +213,8 @@ def _opened_mask(session: Session, moving: Points) -> Path | None:
         seeds[[int(i) for i in np.round(index)]] = 1
     distance = sitk.SignedMaurerDistanceMap(seeds, squaredDistance=False, useImageSpacing=True)
     opened = sitk.Or(sitk.Cast(mask != 0, sitk.sitkUInt8), distance <= OPENED_MM)
+    if session.inputs.moving_ignored is not None:
+        opened = sitk.And(opened, session.inputs.moving_ignored == 0)
     path = session.file("opened_mask")
     _write_scratch(opened, path)
     return path

@@ -20,7 +20,7 @@ from landmark_dir.io.volumes import read_with_warnings
 from landmark_dir.options import RegisterOptions
 from landmark_dir.registration.inputs import load_inputs
 from landmark_dir.registration.pipeline import register
-from landmark_dir.study.cases import Case, check_files_of
+from landmark_dir.study.cases import TISSUES, Case, check_files_of
 from landmark_dir.study.folder import ALL, CASE, PARTS, StudyFolder, about
 
 
@@ -60,7 +60,7 @@ def _images(case: Case) -> tuple[Reading, Reading]:
 
 
 def _masks(case: Case) -> dict[str, Any]:
-    return {name: case.files.get(name) for name in ("fixed_mask", "moving_mask")}
+    return {name: case.files.get(name) for name in ("fixed_mask", "moving_mask", *TISSUES)}
 
 
 def _compare(case: Case, options: RegisterOptions, folder: Path) -> None:

@@ -17,7 +17,8 @@ from landmark_dir.options import RegisterOptions
 
 PAIRS = ("points", "labels", "mask")  # optional files, each for fixed and moving
 SIDES = ("fixed", "moving")
-FILES = (*SIDES, *(f"{side}_{what}" for what in PAIRS for side in SIDES))
+TISSUES = ("rigid", "ignore", "ignore_moving")  # optional files of one case
+FILES = (*SIDES, *(f"{side}_{what}" for what in PAIRS for side in SIDES), *TISSUES)
 SERIES = tuple(f"{side}_series" for side in SIDES)
 COLUMNS = ("case", *FILES, *SERIES, "align")  # all others are carried along
 ALIKE = 0.85  # a column whose name is so like one of these is a slip
