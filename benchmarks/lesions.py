@@ -7,24 +7,27 @@ how well their change of volume is found. The radius was calibrated on training 
 """
 
 import argparse
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import arm, data_folder, machine, markdown, session
-from landmark_dir.follow.certainty import shipped
+from benchmarks.common import data_folder, machine, markdown, session
 from landmark_dir.follow.carry import SIDES, carry, other
+from landmark_dir.follow.certainty import shipped
 from landmark_dir.follow.findings import Finding, finding_of
 from landmark_dir.follow.follow import GONE, NEW, SAME, follow
 from landmark_dir.geometry import distances_mm
+from landmark_dir.io.run_folder import new_run_folder
 from landmark_dir.io.volumes import read_volume
 from landmark_dir.options import RegisterOptions
 from landmark_dir.registration.inputs import load_inputs
 from landmark_dir.registration.landmarks import landmarks_for
-from landmark_dir.registration.result import Result
+from landmark_dir.registration.pipeline import deform
+from landmark_dir.registration.result import Result, open_run
 from training.followups.motion import MOTIONS
 from training.followups.pair import FollowUp, make_follow_up
 
@@ -61,15 +64,16 @@ def measured(pair: FollowUp, run: Result) -> dict[str, Any]:
     return found | {"rows": len(followed.rows), "right": right, "volume": volume}
 
 
-def measure(name: str, pair: FollowUp, options: RegisterOptions) -> dict[str, Any]:
-    """Both arms of one pair."""
-    inputs = load_inputs(pair.fixed, pair.moving, options)
-    found: dict[str, Any] = {"case": name}
-    with session(inputs, options) as opened:
-        landmarks = landmarks_for(opened)
-        for one, used in zip(ARMS, (landmarks.only_held_back(), landmarks), strict=True):
-            found[one] = measured(pair, arm(opened, one, used))
-    return found
+def registered(pair: FollowUp, folder: Path, options: RegisterOptions) -> dict[str, Result]:
+    """Both arms of one pair, in a folder that keeps them."""
+    if not folder.exists():
+        inputs = load_inputs(pair.fixed, pair.moving, options)
+        with session(inputs, options) as opened, new_run_folder(folder) as partial:
+            landmarks = landmarks_for(opened)
+            for one, used in zip(ARMS, (landmarks.only_held_back(), landmarks), strict=True):
+                (partial / one).mkdir()
+                deform(opened, used, partial / one)
+    return {one: open_run(folder / one) for one in ARMS}
 
 
 def row(name: str, cases: Sequence[dict[str, Any]], one: str) -> list[object]:
@@ -98,24 +102,24 @@ def row(name: str, cases: Sequence[dict[str, Any]], one: str) -> list[object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table; `--keep FILE` keeps what is measured, and goes on from there."""
+    """Print the table; `--keep FOLDER` keeps the registrations, and goes on from there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--keep", type=Path, help="JSON file of the cases measured so far")
+    parser.add_argument("--keep", type=Path, help="folder of the registrations made so far")
+    parser.add_argument("--motions", nargs="+", choices=MOTIONS, default=list(MOTIONS))
     args = parser.parse_args(arguments)
     options = RegisterOptions.of(threads=args.threads)
-    kept = args.keep is not None and args.keep.is_file()
-    cases: list[dict[str, Any]] = json.loads(args.keep.read_text()) if kept else []
-    volumes = sorted((data_folder() / "ct" / "validation").glob("*.nii.gz"))
-    for motion in MOTIONS:
-        for number, path in enumerate(volumes):
-            name = f"{path.name.split('.')[0]}, {motion}"
-            if name in [case["case"] for case in cases]:
-                continue
-            pair = make_follow_up(read_volume(path), motion, FIRST_SEED + number, lesions=LESIONS)
-            cases.append(measure(name, pair, options))
-            if args.keep is not None:
-                args.keep.write_text(json.dumps(cases))
+    cases: list[dict[str, Any]] = []
+    with TemporaryDirectory() as scratch:
+        for motion in args.motions:
+            volumes = sorted((data_folder() / "ct" / "validation").glob("*.nii.gz"))
+            for number, path in enumerate(volumes):
+                seed = FIRST_SEED + number
+                pair = make_follow_up(read_volume(path), motion, seed, lesions=LESIONS)
+                name = f"{path.name.split('.')[0]}-{motion}"
+                runs = registered(pair, (args.keep or Path(scratch)) / name, options)
+                cases.append({"case": name} | {one: measured(pair, runs[one]) for one in ARMS})
+                print(name, file=sys.stderr, flush=True)
     header = ["", "arm", "places", "median, mm", "p95, mm", "worst, mm"]
     header += ["within 50 %", "80 %", "95 % radius", "its median, mm"]
     header += ["paired rightly", "change of volume off by (median), points"]

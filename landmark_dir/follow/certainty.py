@@ -113,9 +113,12 @@ def _bend_mm(chain: Chain, places: Points) -> NDArray[np.float64]:
     around = (places[:, None] + offsets).reshape(-1, 3)
     mapped = chain.map_points(around).reshape(len(places), len(offsets), 3)
     design = np.column_stack([np.ones(len(offsets)), offsets])
-    fitted = design @ np.linalg.lstsq(
-        design, mapped.transpose(1, 0, 2).reshape(len(offsets), -1), rcond=None
-    )[0]
+    fitted = (
+        design
+        @ np.linalg.lstsq(design, mapped.transpose(1, 0, 2).reshape(len(offsets), -1), rcond=None)[
+            0
+        ]
+    )
     left = mapped.transpose(1, 0, 2).reshape(len(offsets), -1) - fitted
     squared = np.square(left).reshape(len(offsets), len(places), 3).sum(axis=2)
     return np.asarray(np.sqrt(squared.mean(axis=0)))

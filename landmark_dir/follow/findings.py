@@ -14,7 +14,7 @@ from landmark_dir.errors import BadPoints
 from landmark_dir.geometry import index_to_physical
 from landmark_dir.io.point_files import read_point_list
 from landmark_dir.io.text_files import numbers, quoted, read_text
-from landmark_dir.structures.read import read_structures
+from landmark_dir.structures.reading import read_structures
 
 POINT_SUFFIXES = (".json", ".fcsv", ".txt", ".csv")
 NAME_COLUMNS = ("name", "label", "finding")

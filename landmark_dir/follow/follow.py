@@ -126,9 +126,7 @@ def _grid(result: Result, side: str) -> sitk.Image:
     return result.grid if side == "fixed" else result.moving_grid
 
 
-def _followed(
-    result: Result, own: list[Finding], of: str, there: list[Finding] | None
-) -> Followed:
+def _followed(result: Result, own: list[Finding], of: str, there: list[Finding] | None) -> Followed:
     carried = carry(result, _places(own), of, shipped())
     rows = [_row(result, finding, of, carried, row) for row, finding in enumerate(own)]
     if there is None:

@@ -7,9 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from landmark_dir.geometry import Points
 
 
-def pair(
-    carried: Points, reach_mm: NDArray[np.float64], others: Points
-) -> list[tuple[int, int]]:
+def pair(carried: Points, reach_mm: NDArray[np.float64], others: Points) -> list[tuple[int, int]]:
     """Pair carried findings with those of the other scan: as many as can be, the nearest ones.
 
     Parameters

@@ -162,11 +162,12 @@ def _mark(draw: ImageDraw.ImageDraw, radius_mm: float | None, pixels_a_mm: float
 def described(row: Mapping[str, Any]) -> str:
     """What the table says of a finding, as sentences."""
     radius = row["radius_95_mm"]
-    side = "moving" if row["of"] == "fixed" else "fixed"
+    own = row["of"]
+    side = "moving" if own == "fixed" else "fixed"
     place = ", ".join(f"{row[f'{side}_{axis}']:.1f}" for axis in "xyz")
     sure = "how sure is not known" if radius is None else f"within {radius:.1f} mm in 95 of 100"
     said = [
-        f"Given in the {row['of']} scan (slice {row[f'{row["of"]}_slice']}); in the {side} scan "
+        f"Given in the {own} scan (slice {row[f'{own}_slice']}); in the {side} scan "
         f"at ({place}) mm, LPS, slice {row[f'{side}_slice']}, {sure}: {row['place']}."
     ]
     if row["reasons"]:

@@ -75,7 +75,9 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
     read = read_calibration(tmp_path / "r.json")
     known = np.random.default_rng(0).normal(size=(5, len(FEATURES)))
     assert_allclose(read.radii_mm(known), made.radii_mm(known))
-    assert_allclose(made.radii_mm(np.zeros((1, len(FEATURES)))), np.exp(1.0) * np.array([[0.9, 2.5]]))
+    assert_allclose(
+        made.radii_mm(np.zeros((1, len(FEATURES)))), np.exp(1.0) * np.array([[0.9, 2.5]])
+    )
 
 
 def test_the_shipped_radii_grow_with_residuals_and_with_their_level() -> None:

@@ -119,9 +119,7 @@ def test_a_run_without_held_back_landmarks_says_that_nothing_is_known(
     assert "nothing says how sure" in rows[0]["reasons"]
 
 
-def test_what_is_refused(
-    run: Path, places: tuple[np.ndarray, np.ndarray], tmp_path: Path
-) -> None:
+def test_what_is_refused(run: Path, places: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     given = tmp_path / "in.mrk.json"
     write_markups(places[0], given)
     with pytest.raises(BadArgument, match="expected .csv"):
