@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import machine, markdown
+from training.data.ahead import pairs_of
 from training.data.dataset import on_device
 from training.data.pack import read_pack
 from training.loop.processes import Team
@@ -25,8 +26,9 @@ WARM_UP = 5
 def measure(run: Run, steps: int) -> Stopwatch:
     """Seconds by phase of so many steps, after some to warm up."""
     state, watch = new_state(run.options, run.team), Stopwatch(exact=True)
+    batches = pairs_of(run, 0)
     for step in range(WARM_UP + steps):
-        take_step(state, run, watch)
+        take_step(state, run, watch, batches)
         if step == WARM_UP - 1:
             watch = Stopwatch(exact=True)
     return watch

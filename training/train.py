@@ -14,13 +14,14 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from landmark_dir.errors import LandmarkDirError
-from training.data.dataset import make_pairs, on_device
+from training.data.ahead import pairs_of
+from training.data.dataset import PairBatch, on_device
 from training.data.pack import read_pack
 from training.loop.processes import Team
 from training.loop.record import Log, best_value, last_start, open_folder, write_start
@@ -36,14 +37,11 @@ STEPS: dict[str, Callable[..., Step]] = {
 }
 
 
-def take_step(state: State, run: Run, watch: Stopwatch) -> Step:
+def take_step(state: State, run: Run, watch: Stopwatch, batches: Iterator[PairBatch]) -> Step:
     """One step of the optimiser, on this process's share of the batch."""
     options, team = run.options, run.team
     with watch.phase("pairs"):
-        first = options.seed * 1_000_000_007 + state.step * options.batch
-        seeds = [first + row for row in team.share(options.batch)]
-        shape = (options.crop_px, options.crop_px)
-        pairs = make_pairs(run.slices, seeds, shape, options.augment, team.device)
+        pairs = next(batches)
     step: Step = STEPS[options.network](state.network, pairs, options, watch, team)
     with watch.phase("backward"):
         state.optimizer.zero_grad(set_to_none=True)
@@ -77,9 +75,10 @@ def train(run: Run, *, resume: bool = False) -> int:
     seconds_before = state.seconds
     watch = Stopwatch()
     recent: list[torch.Tensor] = []
+    batches = pairs_of(run, state.step, run.workers)
     is_last = state.step >= run.steps
     while not is_last:
-        step = take_step(state, run, watch)
+        step = take_step(state, run, watch, batches)
         shown = {**step.terms, **step.figures}
         recent.append(torch.stack([*shown.values()]).detach())
         now = time.monotonic()
@@ -111,6 +110,9 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after; can resume")
     parser.add_argument("--every", type=float, default=5.0, help="minutes between validations")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that make pairs ahead, for a GPU"
+    )
     return parser
 
 
@@ -132,7 +134,7 @@ def open_run(args: argparse.Namespace, team: Team) -> Run:
     if steps is None:
         steps = last_start(args.out)["steps"] if args.resume else options.steps(len(slices))
     slices = [on_device(part, team.device) for part in slices]
-    run = Run(args.out, options, steps, slices, held, args.minutes, args.every, team)
+    run = Run(args.out, options, steps, slices, held, args.minutes, args.every, team, args.workers)
     team.wait()  # nobody looks at the folder any more
     if team.leads:
         write_start(run, text, args.pack, resume=args.resume)

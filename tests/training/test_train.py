@@ -20,6 +20,7 @@ from landmark_dir.models.device import torch_threads
 from landmark_dir.models.paper import PaperNetwork
 from landmark_dir.models.weights import load_weights
 from training import export as exporting
+from training.data.ahead import pairs_of
 from training.data.augment import AugmentOptions
 from training.data.dataset import PairBatch, make_pairs
 from training.data.pack import CtSeries, Slice, read_pack, write_series
@@ -281,9 +282,20 @@ def test_a_pair_depends_on_its_own_seed_only(run: Run) -> None:
     torch.testing.assert_close(*both, atol=1e-4, rtol=0)  # px, float32
 
 
+def test_pairs_made_ahead_are_those_made_in_place(run: Run) -> None:
+    for ahead, here in zip(pairs_of(run, 1, workers=2), pairs_of(run, 1), strict=True):
+        assert ahead.seeds == here.seeds
+        assert torch.equal(ahead.images_1, here.images_1)
+        assert torch.equal(ahead.images_2, here.images_2)
+        points = torch.rand(len(ahead.seeds), 20, 2) * 63
+        assert torch.equal(ahead.project_2_to_1(points), here.project_2_to_1(points))
+        one, two = (pairs.in_body(points, pairs.warp_1) for pairs in (ahead, here))
+        assert torch.equal(one, two)
+
+
 def test_the_stopwatch_counts_the_networks_share(run: Run) -> None:
     watch = Stopwatch()
-    take_step(new_state(run.options, Team()), run, watch)
+    take_step(new_state(run.options, Team()), run, watch, pairs_of(run, 0))
     assert {"pairs", "encode", "sampling layer", "ground truth", "backward"} <= watch.seconds.keys()
     assert watch.network_share() > 0.3
 

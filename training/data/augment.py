@@ -7,7 +7,7 @@ Gaussian bumps. Both directions are known to rounding, so correspondences are ex
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,10 +39,13 @@ class AugmentOptions:
         Largest standard deviation of white noise; the training volumes' air has none.
     neighbour_share, neighbour_mm : float
         Share of the pairs whose image 2 shows another slice of the series, at most so far away.
-    thicker_share : float
-        Share of those whose image 2 shows the mean of both slices.
+    thicker_share, thick_mm : float
+        Share of those whose image 2 shows the mean of the slices up to that one, which is then at
+        most so far away: a thick slice.
     changes : float
         Probability of each change of `training.data.changes`, for each image.
+    recolour : float
+        Share of the pairs with other grey values than CT's, see `training.data.recolour`.
     """
 
     rotation_deg: float = 45.0
@@ -57,7 +60,9 @@ class AugmentOptions:
     neighbour_share: float = 0.0
     neighbour_mm: float = 5.0
     thicker_share: float = 0.0
+    thick_mm: float = 5.0
     changes: float = 0.0
+    recolour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,13 @@ class Warp:
         for _ in range(steps):
             xy = target - self.displacement(xy)
         return xy + points.new_tensor(self.middle)
+
+
+def moved(warp: Warp, device: torch.device) -> Warp:
+    """The same warps on a device."""
+    fields = ("centre", "matrix", "bump_centre", "bump_height", "bump_sigma")
+    there = {name: getattr(warp, name).to(device, non_blocking=True) for name in fields}
+    return replace(warp, **there)
 
 
 def stack_warps(warps: Sequence[Warp]) -> Warp:

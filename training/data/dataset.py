@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,12 +13,16 @@ from training.data.augment import (
     AugmentOptions,
     Warp,
     jitter,
+    moved,
     random_warp,
     sample_slice,
     stack_warps,
 )
 from training.data.changes import change, noise
 from training.data.pack import Slice
+from training.data.recolour import Colouring, draw_colourings
+
+REACH = 6  # places in the pack that a neighbour may be away
 
 
 def data_folder() -> Path:
@@ -59,6 +63,16 @@ class PairBatch:
     sources: list[Slice]
     seeds: list[int]
 
+    def to(self, device: torch.device) -> "PairBatch":
+        """The same pairs on a device; their sources stay where they are."""
+        return replace(
+            self,
+            images_1=self.images_1.to(device, non_blocking=True),
+            images_2=self.images_2.to(device, non_blocking=True),
+            warp_1=moved(self.warp_1, device),
+            warp_2=moved(self.warp_2, device),
+        )
+
     def project_2_to_1(self, keypoints: Tensor) -> Tensor:
         """Image 2 -> image 1, px [B, N, 2]."""
         return self.warp_1.from_source(self.warp_2.to_source(keypoints))
@@ -81,8 +95,17 @@ class PairBatch:
         return on_slice & off_border
 
 
+def choose(count: int, seeds: Sequence[int]) -> list[int]:
+    """Which of `count` slices image 1 of each pair shows."""
+    return [_chosen(count, torch.Generator().manual_seed(seed)) for seed in seeds]
+
+
+def _chosen(count: int, rng: torch.Generator) -> int:
+    return int(torch.randint(count, (1,), generator=rng))
+
+
 def make_pairs(
-    slices: list[Slice],
+    slices: Sequence[Slice],
     seeds: Sequence[int],
     shape: tuple[int, int],
     options: AugmentOptions,
@@ -93,16 +116,17 @@ def make_pairs(
     A pair depends on its own seed only, so several processes can share a batch.
     """
     rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
-    chosen = [int(torch.randint(len(slices), (1,), generator=rng)) for rng in rngs]
+    chosen = [_chosen(len(slices), rng) for rng in rngs]
     sources = [on_device(slices[i], device) for i in chosen]
     centres = [_crop_centre(s, shape, rng).to(device) for s, rng in zip(sources, rngs, strict=True)]
     warps_1, warps_2, images_1, images_2 = [], [], [], []
     for place, source, centre, rng in zip(chosen, sources, centres, rngs, strict=True):
         one = random_warp(centre[None], shape, options, rng, identity=not options.both_images)
         two = random_warp(centre[None], shape, options, rng)
-        images_1.append(_render([source], one, shape, options, rng))
+        colour_1, colour_2 = draw_colourings(options.recolour, rng)
+        images_1.append(_render([source], one, shape, options, rng, colour_1))
         shown = [on_device(part, device) for part in _shown(slices, place, options, rng)]
-        images_2.append(_render(shown, two, shape, options, rng))
+        images_2.append(_render(shown, two, shape, options, rng, colour_2))
         warps_1.append(one)
         warps_2.append(two)
     return PairBatch(
@@ -121,21 +145,23 @@ def on_device(part: Slice, device: torch.device) -> Slice:
 
 
 def _shown(
-    slices: list[Slice], place: int, options: AugmentOptions, rng: torch.Generator
-) -> list[Slice]:
-    """What image 2 shows: the slice itself or, for a share of the pairs, one or two near it."""
+    slices: Sequence[Slice], place: int, options: AugmentOptions, rng: torch.Generator
+) -> Sequence[Slice]:
+    """What image 2 shows: the slice itself or, for a share of the pairs, one or more near it."""
     here = slices[place]
     if not options.neighbour_share or _chance(1 - options.neighbour_share, rng):
         return [here]
+    thick = _chance(options.thicker_share, rng)
+    most = options.thick_mm if thick else options.neighbour_mm
     near = [
-        part
-        for part in slices[max(0, place - 4) : place + 5]
-        if part.series == here.series and 0 < abs(part.z_mm - here.z_mm) <= options.neighbour_mm
+        other
+        for other in range(max(0, place - REACH), min(len(slices), place + REACH + 1))
+        if slices[other].series == here.series and 0 < abs(slices[other].z_mm - here.z_mm) <= most
     ]
     if not near:
         return [here]
     other = near[int(torch.randint(len(near), (1,), generator=rng))]
-    return [here, other] if _chance(options.thicker_share, rng) else [other]
+    return slices[min(place, other) : max(place, other) + 1] if thick else [slices[other]]
 
 
 def _chance(share: float, rng: torch.Generator) -> bool:
@@ -166,6 +192,7 @@ def _render(
     shape: tuple[int, int],
     options: AugmentOptions,
     rng: torch.Generator,
+    colouring: Colouring | None,
 ) -> Tensor:
     """The warped, changed, noisy and jittered image [1, H, W] of a slice in network units.
 
@@ -182,4 +209,7 @@ def _render(
     seed = int(torch.randint(2**31, (1,), generator=rng))
     local = torch.Generator(device).manual_seed(seed)  # noise is made where it is used
     hu = hu + level * noise(shape, grainy, local)
-    return jitter(to_network(hu[None]), options, rng)
+    image = to_network(hu[None])
+    if colouring is not None:
+        image = colouring.apply(image, rng)
+    return jitter(image, options, rng)

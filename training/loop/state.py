@@ -59,6 +59,8 @@ class Run:
         To train on, and of other patients to validate on.
     minutes, every : float
         Stop after, and validate every, so many minutes.
+    workers : int
+        Processes that make pairs ahead of this one; 0: none.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class Run:
     minutes: float = math.inf
     every: float = 5.0
     team: Team = field(default_factory=Team)
+    workers: int = 0
 
 
 def new_state(options: TrainOptions, team: Team) -> State:

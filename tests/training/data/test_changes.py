@@ -157,6 +157,19 @@ def test_neighbours_are_of_the_same_series() -> None:
         assert (_shown_mm(two) % 1 == 0) == (source.series == "s")
 
 
+def test_a_thick_slice_is_the_mean_of_all_slices_up_to_one() -> None:
+    slices = _series([0.0, 2.0, 4.0, 6.0, 20.0])
+    options = dataclasses.replace(
+        STILL, neighbour_share=1.0, thicker_share=1.0, neighbour_mm=1.0, thick_mm=6.5
+    )
+    made = make_pairs(slices, range(40), (32, 32), options, CPU)
+    places = {
+        (one.z_mm, _shown_mm(two)) for one, two in zip(made.sources, made.images_2, strict=True)
+    }
+    assert {(0.0, 1.0), (0.0, 2.0), (0.0, 3.0), (6.0, 3.0), (4.0, 5.0)} <= places
+    assert {two for one, two in places if one == 20.0} == {20.0}  # no neighbour: the slice itself
+
+
 def test_a_thicker_slice_is_the_mean_of_two() -> None:
     slices = _series([0.0, 4.0])
     options = dataclasses.replace(STILL, neighbour_share=1.0, thicker_share=1.0)
