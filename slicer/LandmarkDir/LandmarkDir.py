@@ -275,6 +275,7 @@ class LandmarkDirWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             with slicer.util.WaitCursor():
                 self.work, self.whenDone = make(), whenDone
         except Problem as problem:
+            self.logic.forget()
             slicer.util.errorDisplay(str(problem))
             return
         self.timer.start()
@@ -296,6 +297,7 @@ class LandmarkDirWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.whenDone()
         except Problem as problem:
             self.stop(str(problem), 0)
+            self.logic.forget()
             if not work.cancelled:
                 slicer.util.errorDisplay(str(problem), detailedText="\n".join(work.log))
 
