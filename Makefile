@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN = .venv/bin
 SE_PYTHON = .venv-simpleelastix/bin/python
+SLICER_PYTHON = .venv-slicer/bin/python
 PIP = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 QUICK = not engine and not data and not training and not slow and not gpu
 REAL = (engine or data or training) and not slow and not gpu
 # SimpleElastix where it could be installed; its tests are skipped elsewhere, and named at the end
 WITH_SE = $(if $(wildcard $(SE_PYTHON)),LANDMARK_DIR_SIMPLEELASTIX_PYTHON=$(CURDIR)/$(SE_PYTHON))
 
-.PHONY: setup demo lint test test-unit test-engine test-bare test-slow bench clean
+.PHONY: setup demo lint test test-unit test-engine test-bare test-slicer test-slow bench clean
 
 setup: .venv/ready
 
@@ -23,6 +24,12 @@ setup: .venv/ready
 	$(SE_PYTHON) $(PIP) numpy scipy click 'SimpleITK-SimpleElastix==3.0.0a1.post183' \
 	  && $(SE_PYTHON) $(PIP) --no-deps -e . || rm -rf .venv-simpleelastix
 	mkdir -p .venv-simpleelastix && touch $@
+
+# MRML without Qt: what reads our files in 3D Slicer. Nothing of ours is installed in it.
+.venv-slicer/ready:
+	$(PYTHON) -m venv .venv-slicer
+	$(SLICER_PYTHON) -m pip install --quiet --disable-pip-version-check slicer-core==5.12.4.0 numpy
+	touch $@
 
 demo: setup
 	$(BIN)/landmark-dir demo -o runs/demo --overwrite
@@ -47,6 +54,13 @@ test-bare: setup
 	$(BIN)/python -m pytest -x -m "engine and not data and not slow and not gpu" \
 	  tests/cli tests/elastix tests/report
 
+# the Slicer extension, on a small oblique pair; `.ci/run` does it, `make test` does without
+test-slicer: setup .venv-slicer/ready
+	pair=$$(mktemp -d) && trap 'rm -rf "$$pair"' EXIT \
+	  && $(BIN)/python tests/small_pairs.py "$$pair" \
+	  && LANDMARK_DIR_COMMAND=$(CURDIR)/$(BIN)/landmark-dir LANDMARK_DIR_PAIR=$$pair \
+	  $(SLICER_PYTHON) -W error slicer/LandmarkDir/Testing/Python/test_scene.py
+
 test-slow: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -m "slow and not gpu"
 	$(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile many
@@ -55,4 +69,4 @@ bench: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf .venv .venv-simpleelastix build dist *.egg-info
+	rm -rf .venv .venv-simpleelastix .venv-slicer build dist *.egg-info

@@ -1,5 +1,6 @@
 """A small follow-up pair for tests: in memory, as files, and with its truth."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmark_dir.io.point_files import write_elastix_points
-from landmark_dir.phantom.scanner import Phantom, PhantomOptions, make_phantom
+from landmark_dir.phantom.scanner import Phantom, PhantomOptions, make_phantom, rotation
 from landmark_dir.points import PointPairs
 
 
@@ -38,3 +39,9 @@ def make_case(**options: object) -> Case:
     truth = PointPairs(fixed, moving, np.ones(len(fixed)))
     rows = np.arange(len(truth))
     return Case(phantom, truth.select(rows[200:]), truth.select(rows[:200]))
+
+
+if __name__ == "__main__":  # for those who cannot import the package
+    turned = tuple(rotation((9, -7, 14)).ravel())
+    grid = {"size_xyz": (60, 48, 30), "spacing_mm": (5.0, 5.5, 8.0), "direction": turned}
+    make_case(**grid).write(Path(sys.argv[1]))

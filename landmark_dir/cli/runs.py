@@ -120,7 +120,8 @@ def _to_itk(run: Path, out: Path, _: dict[str, Any]) -> str:
     result = open_run(run)
     worst = apply.export(result, out)
     return (
-        f"{out}: within {worst:.1e} mm of transformix\n"
+        f"{out}: within {worst:.1e} mm of transformix inside the fixed image; outside it the "
+        "b-splines end, and there programs differ\n"
         f"SimpleITK: {apply.resample_call(result, out)}\n"
         "3D Slicer: load it as a transform and put it on the moving volume"
     )
