@@ -52,6 +52,13 @@ def dicom_input(result: Result, side: str, given: Path | None = None) -> SourceS
     return source
 
 
+def check_not_a_source(out: str | Path, *sources: SourceSeries) -> None:
+    """Refuse to write over a file of a series."""
+    place = Path(out).resolve()
+    if any(place == file.resolve() for source in sources for file in source.files):
+        raise BadRunFolder(f"{out}: is a slice of a series, and would be lost; name another file")
+
+
 def _recorded_place(run: Path, named: dict[str, Any], side: str, option: str) -> Path:
     if not named.get("dicom"):
         raise BadRunFolder(

@@ -85,6 +85,18 @@ class Result:
             return self.given_fixed
         return _fixed_image(run_folder.read_run_json(self.folder))
 
+    @cached_property
+    def moving_grid(self) -> sitk.Image:
+        """An image on the grid of the moving image; its values say nothing.
+
+        Raises
+        ------
+        BadRunFolder
+            If `run.json` does not say where that lies.
+        """
+        moving = run_folder.read_run_json(self.folder)["inputs"]["moving"]
+        return _empty(self.folder, "moving", moving)
+
     @property
     def transform(self) -> sitk.CompositeTransform:
         """T, fixed points to moving points, LPS mm, for SimpleITK."""
@@ -185,22 +197,22 @@ def _placed(image: sitk.Image, folder: Path, fixed: dict[str, Any]) -> sitk.Imag
     return exact
 
 
-def _empty(folder: Path, fixed: dict[str, Any]) -> sitk.Image:
-    """An image on the fixed grid, without the file of the warped one."""
-    size = fixed.get("size_xyz")
+def _empty(folder: Path, side: str, named: dict[str, Any]) -> sitk.Image:
+    """An image on the grid of one side of a run, without any file of it."""
+    size = named.get("size_xyz")
     sizes = size if isinstance(size, list) else []
     whole = len(sizes) == 3 and all(type(n) is int and n > 0 for n in sizes)
     if not whole or math.prod(sizes) > MOST_VOXELS:
         raise BadRunFolder(
-            f"{folder}: {run_folder.RUN_JSON} has {told(size)} as inputs.fixed.size_xyz, which no "
+            f"{folder}: {run_folder.RUN_JSON} has {told(size)} as inputs.{side}.size_xyz, which no "
             "run writes; copy the run folder again"
         )
     image = sitk.Image(sizes, sitk.sitkUInt8)
-    image.SetSpacing(fixed["spacing_mm"])
-    image.SetOrigin(fixed["origin_mm"])
     try:
-        image.SetDirection(fixed["direction"])
-    except RuntimeError as error:
+        image.SetSpacing(named["spacing_mm"])
+        image.SetOrigin(named["origin_mm"])
+        image.SetDirection(named["direction"])
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise BadRunFolder(
             f"{folder}: {run_folder.RUN_JSON} has directions that are none; copy it again"
         ) from error
@@ -279,7 +291,7 @@ def open_run(run: str | Path) -> Result:
     return Result(
         folder,
         read_transform(transform, inside=folder),
-        _empty(folder, content["inputs"]["fixed"]) if warped is None else warped,
+        _empty(folder, "fixed", content["inputs"]["fixed"]) if warped is None else warped,
         read_csv(table) if table.is_file() else PointPairs.empty(),
         content["metrics"],
         content["warnings"],
