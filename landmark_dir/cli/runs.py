@@ -13,7 +13,9 @@ from landmark_dir.cli.shared import errors_as_sentences
 from landmark_dir.dicom_export.export import export_registration, export_warped
 from landmark_dir.options import DicomOptions
 from landmark_dir.registration import apply
+from landmark_dir.registration.carry import warp_structures
 from landmark_dir.registration.result import open_run
+from landmark_dir.structures.writing import KINDS
 
 SERIES_OPTIONS = ("allow_other_patient", "fixed_dicom", "moving_dicom")
 OPTIONS_OF = {"itk": (), "dicom": ("grid_mm", *SERIES_OPTIONS), "dicom-series": SERIES_OPTIONS}
@@ -23,11 +25,31 @@ OPTIONS_OF = {"itk": (), "dicom": ("grid_mm", *SERIES_OPTIONS), "dicom-series": 
 @click.argument("run", type=PATH)
 @click.argument("image", type=PATH)
 @click.option("-o", "--out", required=True, type=PATH, help="Image file to write.")
-@click.option("--labels", is_flag=True, help="IMAGE is a label map: nearest neighbour.")
-def warp(run: Path, image: Path, out: Path, labels: bool) -> None:
+@click.option(
+    "--labels",
+    is_flag=True,
+    help="IMAGE holds structures: a label map, a DICOM SEG or an RTSTRUCT; each keeps its name and "
+    "number. OUT ends in .nii.gz, .nrrd, .seg.nrrd, .mha or .dcm.",
+)
+@click.option("--as", "kind", type=click.Choice(KINDS), help="What a .dcm is to be; with --labels.")
+@click.option(
+    "--inverse", is_flag=True, help="From the fixed side to the moving grid; with --labels."
+)
+@click.option("--fixed-dicom", type=PATH, help="Where the fixed DICOM series lies now.")
+@click.option("--moving-dicom", type=PATH, help="Where the moving DICOM series lies now.")
+def warp(run: Path, image: Path, out: Path, labels: bool, **given: Any) -> None:
     """Warp IMAGE, on the moving side, onto the fixed grid of RUN."""
     with errors_as_sentences():
-        apply.warp(run, image, out, labels=labels)
+        if not labels:
+            if said := [name for name, value in given.items() if value]:
+                option = "as" if said[0] == "kind" else said[0].replace("_", "-")
+                raise click.UsageError(f"--{option} goes with --labels")
+            apply.warp(run, image, out)
+            click.echo(str(out))
+            return
+        for one in warp_structures(run, image, out, **given):
+            volumes = f"{one.before_ml:.2f} ml, now {one.structure.volume_ml:.2f} ml"
+            click.echo(f"{one.structure.number} {one.structure.name}: {volumes}")
     click.echo(str(out))
 
 

@@ -15,7 +15,7 @@ from landmark_dir.io.dicom_headers import SourceSeries, save
 from landmark_dir.io.outputs import output_place, replacing
 from landmark_dir.options import DicomOptions
 from landmark_dir.registration.apply import check_output, opened, outside_value
-from landmark_dir.registration.dicom_inputs import dicom_input
+from landmark_dir.registration.dicom_inputs import check_not_a_source, dicom_input
 from landmark_dir.registration.inputs import as_path
 from landmark_dir.registration.result import Result
 
@@ -65,7 +65,7 @@ def export_registration(
     result = opened(run)
     check_output(out, result, SUFFIXES)
     fixed, moving = _sources(result, fixed_dicom, moving_dicom, options)
-    _check_not_a_source(out, fixed, moving)
+    check_not_a_source(out, fixed, moving)
     if fixed.frame_of_reference == moving.frame_of_reference:
         log.warning(
             "both series have the same frame of reference: a system that looks at that alone takes "
@@ -146,9 +146,3 @@ def _sources(
             "the same, say so with --allow-other-patient"
         )
     return fixed, moving
-
-
-def _check_not_a_source(out: str | Path, *sources: SourceSeries) -> None:
-    place = Path(out).resolve()
-    if any(place == file.resolve() for source in sources for file in source.files):
-        raise BadRunFolder(f"{out}: is a slice of a series, and would be lost; name another file")

@@ -41,8 +41,11 @@ def dicom_input(result: Result, side: str, given: Path | None = None) -> SourceS
     option = f"--{side}-dicom"
     if given is None:
         given = _recorded_place(result.folder, named, side, option)
+    elif not given.exists():
+        raise BadVolume(f"{option}: there is no {given}")
     name = f"{side} {given}"
-    series = _recorded_series(given, recorded, name) if recorded else _only_series(given, option)
+    find = _recorded_series if recorded else _only_series
+    series = find(given, recorded, option)
     source = read_source(series, name, recorded.get("acquisition"))
     if not _same_place(source.corners, _recorded_corners(result.folder, named)):
         raise BadVolume(
@@ -50,6 +53,13 @@ def dicom_input(result: Result, side: str, given: Path | None = None) -> SourceS
             f"name the series that the run was made from with {option}"
         )
     return source
+
+
+def check_not_a_source(out: str | Path, *sources: SourceSeries) -> None:
+    """Refuse to write over a file of a series."""
+    place = Path(out).resolve()
+    if any(place == file.resolve() for source in sources for file in source.files):
+        raise BadRunFolder(f"{out}: is a slice of a series, and would be lost; name another file")
 
 
 def _recorded_place(run: Path, named: dict[str, Any], side: str, option: str) -> Path:
@@ -67,18 +77,19 @@ def _recorded_place(run: Path, named: dict[str, Any], side: str, option: str) ->
     return path
 
 
-def _recorded_series(given: Path, recorded: dict[str, Any], name: str) -> Series:
+def _recorded_series(given: Path, recorded: dict[str, Any], option: str) -> Series:
     found = series_in(given)
     for series in found:
         if hashed(series.id) == recorded["series"]:
             return series
     raise BadVolume(
-        f"{name}: holds {len(found)} DICOM series, none of them the one that the run was made "
-        f"from ({recorded['description'] or 'no description'}, {recorded['slices']} slices)"
+        f"{given}: holds {len(found)} DICOM series, none of them the one that the run was made "
+        f"from ({recorded['description'] or 'no description'}, {recorded['slices']} slices); name "
+        f"the folder of that with {option}"
     )
 
 
-def _only_series(given: Path, option: str) -> Series:
+def _only_series(given: Path, _: dict[str, Any], option: str) -> Series:
     found = series_in(given)
     if len(found) > 1:
         raise BadVolume(

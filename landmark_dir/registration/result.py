@@ -94,9 +94,15 @@ class Result:
 
     @cached_property
     def moving_grid(self) -> sitk.Image:
-        """An image on the grid of the moving one; its values say nothing."""
-        inputs = run_folder.read_run_json(self.folder)["inputs"]
-        return _empty(self.folder, "moving", inputs["moving"])
+        """An image on the grid of the moving image; its values say nothing.
+
+        Raises
+        ------
+        BadRunFolder
+            If `run.json` does not say where that lies.
+        """
+        moving = run_folder.read_run_json(self.folder)["inputs"]["moving"]
+        return _empty(self.folder, "moving", moving)
 
     @property
     def transform(self) -> sitk.CompositeTransform:
@@ -197,9 +203,9 @@ def _placed(image: sitk.Image, folder: Path, fixed: dict[str, Any]) -> sitk.Imag
     return exact
 
 
-def _empty(folder: Path, side: str, grid: dict[str, Any]) -> sitk.Image:
-    """An image on the grid of an input, without its file."""
-    size = grid.get("size_xyz")
+def _empty(folder: Path, side: str, named: dict[str, Any]) -> sitk.Image:
+    """An image on the grid of one side of a run, without any file of it."""
+    size = named.get("size_xyz")
     sizes = size if isinstance(size, list) else []
     whole = len(sizes) == 3 and all(type(n) is int and n > 0 for n in sizes)
     if not whole or math.prod(sizes) > MOST_VOXELS:
@@ -209,10 +215,10 @@ def _empty(folder: Path, side: str, grid: dict[str, Any]) -> sitk.Image:
         )
     image = sitk.Image(sizes, sitk.sitkUInt8)
     try:
-        image.SetSpacing(grid["spacing_mm"])
-        image.SetOrigin(grid["origin_mm"])
-        image.SetDirection(grid["direction"])
-    except (KeyError, TypeError, RuntimeError) as error:
+        image.SetSpacing(named["spacing_mm"])
+        image.SetOrigin(named["origin_mm"])
+        image.SetDirection(named["direction"])
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise BadRunFolder(
             f"{folder}: {run_folder.RUN_JSON} has a grid for {side} that is none; copy it again"
         ) from error

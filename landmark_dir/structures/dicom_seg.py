@@ -29,7 +29,7 @@ from landmark_dir.io.dicom_headers import (
     set_frame_of_reference,
     write_object,
 )
-from landmark_dir.structures.dicom_texts import DESCRIPTION, SERIES_NUMBER, in_unicode, label_text
+from landmark_dir.structures.dicom_texts import DESCRIPTION, in_unicode, label_text
 from landmark_dir.structures.layers import layered, on_grid, smallest
 from landmark_dir.structures.structure import Colour, Structure, cropped
 
@@ -128,7 +128,8 @@ def write_seg(
 
     structures = [replace(one, number=n) for n, one in enumerate(structures, 1)]
     own = new_object(source.headers[0], uid.SegmentationStorage, "SEG", DESCRIPTION)
-    own.SeriesNumber = SERIES_NUMBER
+    if own.get("Laterality") == "":  # unknown, which only a paired part of the body may be
+        del own.Laterality
     set_frame_of_reference(own, source.headers[0])
     x_step, y_step, z_step = index_to_mm(grid).T
     affine = np.eye(4)
@@ -150,7 +151,7 @@ def write_seg(
             segmentation_type="BINARY",
             segment_descriptions=[_description(one, own) for one in structures],
             series_instance_uid=own.SeriesInstanceUID,
-            series_number=SERIES_NUMBER,
+            series_number=own.SeriesNumber,
             sop_instance_uid=own.SOPInstanceUID,
             instance_number=1,
             manufacturer=own.Manufacturer,

@@ -1,4 +1,4 @@
-"""Names of structures in DICOM objects, and of the series that these make."""
+"""Names of structures in DICOM objects."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,6 @@ from pydicom.dataset import Dataset
 from landmark_dir.structures.structure import Structure
 
 DESCRIPTION = "structures carried by landmark_dir"  # of a series
-SERIES_NUMBER = 1000  # a viewer lists it after what was scanned
 LONGEST = 64  # characters of a label or a name: VR LO
 UNICODE = "ISO_IR 192"
 

@@ -21,7 +21,7 @@ from landmark_dir.io.dicom_headers import (
     write_object,
 )
 from landmark_dir.structures.contours import Polygon
-from landmark_dir.structures.dicom_texts import DESCRIPTION, SERIES_NUMBER, in_unicode, label_text
+from landmark_dir.structures.dicom_texts import DESCRIPTION, in_unicode, label_text
 from landmark_dir.structures.layers import on_grid
 from landmark_dir.structures.outlines import outlines
 from landmark_dir.structures.structure import Structure, numbered
@@ -52,7 +52,10 @@ def write_rtstruct(
     made.StructureSetLabel = LABEL
     made.StructureSetDate, made.StructureSetTime = made.ContentDate, made.ContentTime
     del made.ContentDate, made.ContentTime  # of images and reports only
-    made.OperatorsName, made.SeriesNumber = "", SERIES_NUMBER
+    for keyword in ("BodyPartExamined", "Laterality"):  # of other kinds of series
+        if keyword in made:
+            del made[keyword]
+    made.OperatorsName = ""
     set_frame_of_reference(made, source.headers[0])
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(source)]
     made.StructureSetROISequence = [_roi(one, source) for one in structures]

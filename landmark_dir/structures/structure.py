@@ -9,12 +9,9 @@ import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
 from landmark_dir.geometry import Points, index_to_physical, physical_to_index
+from landmark_dir.structures.shares import fullest, shares_of
 
 Colour: TypeAlias = tuple[int, int, int]  # red, green, blue, 0..255
-
-# of a voxel: where voxels of one grid end at the centres of those of another, those at one end are
-# inside and those at the other are not, and the volume stays what it is
-BESIDE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,9 @@ def cropped(mask: sitk.Image) -> sitk.Image:
 
 
 def part_of(grid: sitk.Image, low: ArrayLike, high: ArrayLike) -> sitk.Image:
-    """An empty uint8 image on the voxels `low` <= (x, y, z) < `high` of a grid, or beyond it.
-
-    Both may be fractions of a voxel off, alike.
-    """
+    """An empty uint8 image on the voxels `low` <= (x, y, z) < `high` of a grid, or beyond it."""
     first, after = np.asarray(low), np.asarray(high)
-    part = sitk.Image([round(n) for n in (after - first).tolist()], sitk.sitkUInt8)
+    part = sitk.Image((after - first).tolist(), sitk.sitkUInt8)
     part.SetSpacing(grid.GetSpacing())
     part.SetDirection(grid.GetDirection())
     part.SetOrigin(index_to_physical(grid, first[None])[0].tolist())
@@ -105,22 +99,14 @@ def as_mask(values: NDArray[np.bool_], grid: sitk.Image) -> sitk.Image:
 def resampled(
     mask: sitk.Image, grid: sitk.Image, transform: sitk.Transform | None = None
 ) -> sitk.Image:
-    """A mask on another grid: 1 where the linear interpolation of its voxels is above a half.
-
-    Exact where the voxels of both lie on one another. Elsewhere it keeps the volume and the
-    surface of small structures, which nearest neighbour turns into steps (docs/dicom.md).
+    """A mask on another grid, with the same volume (`shares`); exact where voxels coincide.
 
     Parameters
     ----------
     transform : sitk.Transform, optional
         From points of the grid to points of the mask; identity if none.
     """
-    place = sitk.Transform(3, sitk.sitkIdentity) if transform is None else transform
-    beside = part_of(grid, np.full(3, BESIDE), grid.GetSize() + np.full(3, BESIDE))
-    share = sitk.Resample(mask, beside, place, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-    found = sitk.Cast(share > 0.5, sitk.sitkUInt8)
-    found.SetOrigin(grid.GetOrigin())
-    return found
+    return as_mask(fullest(shares_of(mask, grid, transform)), grid)
 
 
 def numbered(structures: Sequence[Structure], at_most: int) -> list[Structure]:

@@ -91,12 +91,12 @@ def _determinant(vectors: NDArray[np.float32], axes: NDArray[np.float64]) -> NDA
 def invert_points(chain: Chain, moving: Points, start: Points | None = None) -> Points:
     """Fixed points that T maps to moving points [N, 3], LPS mm.
 
-    By fixed-point iteration; where it has not come to rest, for T stretches tissue to twice its
-    length or more, by Newton's. Where T folds, or far outside the images, there may be no answer:
-    check with `chain.map_points`.
+    By fixed-point iteration from where the affine steps have them; where it has not come to rest,
+    for T stretches tissue to twice its length or more, by Newton's. Where T folds, or far outside
+    the images, there may be no answer: check with `chain.map_points`.
     """
     moving = as_points(moving)
-    first = moving if start is None else start
+    first = _back_affine(chain, moving) if start is None else start
     fixed, active = first.copy(), np.arange(len(moving))
     damping, last = np.ones(len(moving)), np.full(len(moving), np.inf)
     for number in range(INVERSE_STEPS):
@@ -114,6 +114,13 @@ def invert_points(chain: Chain, moving: Points, start: Points | None = None) -> 
         step = _newton_step(chain, fixed[active], left) if newton else left
         fixed[active] += damping[active, None] * step
     return fixed
+
+
+def _back_affine(chain: Chain, moving: Points) -> Points:
+    """Points that the affine steps alone map to moving points [N, 3]."""
+    affine = chain.affine()
+    zero, *axes = affine.map_points(np.concatenate([np.zeros((1, 3)), np.eye(3)]))
+    return as_points(np.linalg.solve((np.array(axes) - zero).T, (moving - zero).T).T)
 
 
 def _newton_step(chain: Chain, points: Points, left: Points) -> Points:

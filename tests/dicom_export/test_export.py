@@ -134,6 +134,8 @@ def test_series_that_moved_are_named(exams: Path, copied: Path, tmp_path: Path) 
     assert said.exit_code == 0, said.output
     with pytest.raises(BadVolume, match="none of them the one that the run was made from"):
         export_registration(run, out, fixed_dicom=exams / "moving")
+    with pytest.raises(BadVolume, match="--fixed-dicom: there is no"):
+        export_registration(run, out, fixed_dicom=tmp_path / "gone")
 
 
 def test_a_run_of_converted_images_needs_to_be_told(

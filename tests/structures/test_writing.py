@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from made_structures import FRAME, balls, image_of, inside
+from made_structures import FRAME, image_of, inside, series, structures
 from numpy.testing import assert_allclose
 from pydicom import uid
 
@@ -16,41 +16,12 @@ from landmark_dir.errors import BadArgument, BadStructures
 from landmark_dir.geometry import index_to_physical
 from landmark_dir.io.dicom import choose_series
 from landmark_dir.io.dicom_files import quiet
-from landmark_dir.io.dicom_headers import SourceSeries, read_source
+from landmark_dir.io.dicom_headers import read_source
 from landmark_dir.structures.reading import read_structures
 from landmark_dir.structures.structure import Structure, cropped
 from landmark_dir.structures.writing import grid_of, write_structures
 
 DICOM = ("seg", "rtstruct")
-
-
-def series(grid: sitk.Image, folder: Path) -> SourceSeries:
-    made.write_series(grid, folder)
-    return read_source(choose_series(folder, None), str(folder))
-
-
-def holed(grid: sitk.Image) -> np.ndarray:
-    """A box with a hole through it, and two islands on some of its slices."""
-    box = np.zeros(grid.GetSize()[::-1], bool)
-    box[3:9, 3:15, 2:14] = True
-    box[3:9, 6:10, 5:9] = False
-    box[5:7, 17:19, 16:22] = True
-    box[4:8, 2:6, 18:22] = True
-    return box
-
-
-def structures(grid: sitk.Image) -> list[Structure]:
-    """Overlapping ones, one with holes and islands, one at the border, one of a single voxel."""
-    one, two, _ = balls(grid)
-    border = np.zeros_like(one)
-    border[:2, :4, :] = border[-1, -3:, -5:] = True
-    voxel = np.zeros_like(one)
-    voxel[6, 7, 8] = True
-    masks = {"GTV Läsion 1": one, "liver": two, "tube": holed(grid), "rim": border, "1": voxel}
-    return [
-        Structure(name, number, (255, 40 * number, 0), cropped(image_of(mask, grid)))
-        for number, (name, mask) in enumerate(masks.items(), 1)
-    ]
 
 
 def flipped(image: sitk.Image) -> sitk.Image:

@@ -126,6 +126,19 @@ def test_inverse_brings_points_back(chain: Chain, oblique_ct: sitk.Image) -> Non
     assert_allclose(again, points, atol=1e-3)  # mm
 
 
+def test_exams_far_apart_and_turned_are_inverted_too(chain: Chain, oblique_ct: sitk.Image) -> None:
+    """Of two frames of reference nothing says that they lie near each other."""
+    turn = np.reshape(oblique_ct.GetDirection(), (3, 3))
+    away = Linear(
+        turn @ turn @ turn, np.array([10.0, 20.0, 30.0]), np.array([900.0, -700.0, 400.0])
+    )
+    far = Chain((*chain.steps, away))
+    points = voxel_centres(oblique_ct, 3)
+    again = fields.invert_points(far, far.map_points(points))
+    assert_allclose(again, points, atol=1e-3)  # mm
+    assert fields.invert_points(far, np.zeros((0, 3))).shape == (0, 3)
+
+
 def test_tissue_stretched_fourfold_is_inverted_too(chain: Chain) -> None:
     """Where T stretches to more than twice the length, plain fixed-point iteration runs away."""
     stretch = Linear(np.diag([4.0, 0.2, 1.0]), np.array([10.0, 20.0, 30.0]), np.zeros(3))
