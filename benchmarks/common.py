@@ -1,10 +1,14 @@
 """What the benchmarks share: the data, tables in Markdown, a session to measure in."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from landmark_dir.geometry import Points
 from landmark_dir.options import RegisterOptions
 from landmark_dir.progress import Plan, silent
 from landmark_dir.registration.inputs import Inputs
@@ -16,7 +20,9 @@ from landmark_dir.registration.stages import open_session
 from training.data.dataset import data_folder
 from training.evaluation.tables import machine, markdown
 
-__all__ = ["arm", "data_folder", "machine", "markdown", "session"]
+__all__ = ["arm", "data_folder", "machine", "markdown", "session", "volumes"]
+
+STEP_MM = 0.5  # either side of a point, for the volume there
 
 
 @contextmanager
@@ -27,6 +33,15 @@ def session(inputs: Inputs, options: RegisterOptions) -> Iterator[Session]:
         open_session(inputs, Path(scratch), options, Plan(silent, [])) as opened,
     ):
         yield opened
+
+
+def volumes(transform: Callable[[Points], Points], points: Points) -> NDArray[np.float64]:
+    """How many times its volume tissue at points [N, 3] has after a transform, [N]."""
+    slopes = [
+        (transform(points + STEP_MM * axis) - transform(points - STEP_MM * axis)) / (2 * STEP_MM)
+        for axis in np.eye(3)
+    ]
+    return np.asarray(np.linalg.det(np.stack(slopes, axis=-1)))
 
 
 def arm(opened: Session, name: str, landmarks: Landmarks) -> Result:

@@ -9,11 +9,13 @@ from benchmarks import (
     extreme_hu,
     faults,
     followups,
+    growing_lesions,
     inputs,
     kernels,
     landmark_weight,
     lung,
     network,
+    rigid_parts,
     study_faults,
     study_followups,
     study_scale,
@@ -43,6 +45,8 @@ def main() -> None:
     study_throughput.main([])
     print("\n## A hundred thousand cases\n\n`python -m benchmarks.study_scale`\n")
     study_scale.main([])
+    print("\n## Rigid parts\n\n`python -m benchmarks.rigid_parts`\n")
+    rigid_parts.main([])
     print("\n## Made and damaged files\n\n`python -m benchmarks.inputs`\n")
     inputs.main([])
     if not (data_folder() / "pairs").is_dir():
@@ -57,6 +61,8 @@ def main() -> None:
     print("\n## A study from DICOM to its page\n\n`python -m benchmarks.study_followups`\n")
     with tempfile.TemporaryDirectory() as scratch:
         study_followups.main(["-o", scratch])
+    print("\n## Growing lesions\n\n`python -m benchmarks.growing_lesions`\n")
+    growing_lesions.main([])
     print("\n## Spoilt landmarks\n\n`python -m benchmarks.corruption`\n")
     corruption.main([])
     print("\n## Metal, padding and other scales\n\n`python -m benchmarks.extreme_hu`\n")

@@ -146,8 +146,8 @@ def _count_outside_mask(session: Session, moving: Points) -> None:
     if outside:
         padding = "" if inputs.moving_padding is None else " or in padding"
         session.record.warn(
-            f"{outside} of {len(moving)} landmarks lie outside the moving mask{padding}; they are "
-            "kept, and the mask is opened around them"
+            f"{outside} of {len(moving)} landmarks lie outside the moving mask or image{padding}; "
+            "they are kept, and the mask is opened around them"
         )
 
 

@@ -30,15 +30,16 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 def test_paths_are_relative_to_the_file_and_cells_may_be_empty(folder: Path) -> None:
     text = (
         "case, fixed, moving, fixed_points, moving_points, "
-        "fixed_labels, moving_labels, moving_mask\n"
-        "Müller-1.2, a.nii, series, p.txt, p.txt, , , m.nii\r\n"
+        "fixed_labels, moving_labels, moving_mask, rigid, ignore\n"
+        "Müller-1.2, a.nii, series, p.txt, p.txt, , , m.nii, l.nii, m.nii\r\n"
         "\n"
-        f", {folder / 'b.nii'}, a.nii, , , l.nii, l.nii,\n"
+        f", {folder / 'b.nii'}, a.nii, , , l.nii, l.nii, , ,\n"
     )
     one, two = read_cases(written(folder, text, "utf-8-sig"))  # as Excel saves it
     assert (one.name, two.name) == ("Müller-1.2", "case02")
     assert one.files["moving"] == folder / "series"
     assert one.files["moving_mask"] == folder / "m.nii"
+    assert (one.files["rigid"], one.files["ignore"]) == (folder / "l.nii", folder / "m.nii")
     assert one.both("points") == (folder / "p.txt", folder / "p.txt")
     assert one.both("labels") is None
     assert two.files["fixed"] == folder / "b.nii"

@@ -13,6 +13,7 @@ metastases of the replacement type grow so; one that pushes its surroundings awa
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -150,9 +151,15 @@ class Shape:
         far = np.linalg.norm(away, axis=1)
         return np.asarray(far - self.radius(away / np.maximum(far, 1e-9)[:, None]))
 
+    @cached_property
     def surface(self) -> Points:
         """Evenly spread points [DIRECTIONS, 3]."""
         return as_points(self.middle + self.radius(SPHERE)[:, None] * SPHERE)
+
+    @cached_property
+    def reach(self) -> float:
+        """Largest distance of the surface from the centroid, mm."""
+        return float(np.linalg.norm(self.surface, axis=1).max())
 
 
 def _sphere(count: int) -> Points:
@@ -232,12 +239,11 @@ class Lesion:
 
     def longest_mm(self, side: Side) -> float:
         """Longest diameter in one examination; 0 where there is no lesion."""
-        return float(pdist(self.shape.surface()[::4]).max() * np.cbrt(self.volume(side)))
+        return float(pdist(self.shape.surface[::4]).max() * np.cbrt(self.volume(side)))
 
     def reach_mm(self, side: Side) -> float:
         """Largest distance of its surface from its centroid."""
-        surface = np.linalg.norm(self.shape.surface(), axis=1)
-        return float(surface.max() * np.cbrt(self.volume(side)))
+        return float(self.shape.reach * np.cbrt(self.volume(side)))
 
     def own(self, points: Points, side: Side) -> Points:
         """World points [N, 3] of one side in the lesion's own axes, from its centroid, mm."""
