@@ -249,7 +249,7 @@ def _box(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[slice, ...]:
 def _share_voxels(one: Structure, other: Structure) -> bool:
     nearest = sitk.sitkNearestNeighbor
     there = sitk.Resample(other.mask, one.mask, sitk.Transform(), nearest, 0)
-    return bool(sitk.GetArrayViewFromImage(sitk.And(there, one.mask)).any())
+    return bool((sitk.GetArrayFromImage(there) & sitk.GetArrayFromImage(one.mask)).any())
 
 
 def _inside(one: Structure, way: Way) -> float:
