@@ -104,7 +104,7 @@ def features(
         _bend_mm(chain, fixed) + BEND_FLOOR_MM,
         np.full(len(fixed), slice_mm),
     ]
-    return np.log(np.stack(figures, axis=1))
+    return np.asarray(np.log(np.stack(figures, axis=1)))
 
 
 def _bend_mm(chain: Chain, places: Points) -> NDArray[np.float64]:
