@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import data_folder, machine, markdown, session
-from landmark_dir.follow.carry import SIDES, carry, other
-from landmark_dir.follow.certainty import shipped
-from landmark_dir.follow.findings import Finding, finding_of
-from landmark_dir.follow.follow import GONE, NEW, SAME, follow
+from landmark_dir.findings.carry import SIDES, carry, other
+from landmark_dir.findings.certainty import shipped
+from landmark_dir.findings.finding import Finding, finding_of
+from landmark_dir.findings.follow import GONE, NEW, SAME, follow
 from landmark_dir.geometry import distances_mm
 from landmark_dir.io.run_folder import new_run_folder
 from landmark_dir.io.volumes import read_volume

@@ -23,7 +23,7 @@ _PUBLIC = {
     "warp": "registration.apply",
     "warp_points": "registration.apply",
     "export": "registration.apply",
-    "follow": "follow.follow",
+    "follow": "findings.follow",
     "RegisterOptions": "options",
     "PointPairs": "points",
     "read_volume": "io.volumes",

@@ -1,4 +1,4 @@
-"""Make the radius of a carried finding mean something: `landmark_dir.follow.certainty`.
+"""Make the radius of a carried finding mean something: `landmark_dir.findings.certainty`.
 
     python -m training.calibrate_radius TRAINING_SCANS/*.nii.gz -o radius.json
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_dir.errors import LandmarkDirError
-from landmark_dir.follow.certainty import FEATURES, FLOOR_MM, Calibration, features
+from landmark_dir.findings.certainty import FEATURES, FLOOR_MM, Calibration, features
 from landmark_dir.geometry import distances_mm
 from landmark_dir.io.run_folder import write_json
 from landmark_dir.io.volumes import read_volume

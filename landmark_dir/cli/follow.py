@@ -6,8 +6,8 @@ import click
 
 from landmark_dir.cli.options import PATH
 from landmark_dir.cli.shared import errors_as_sentences
-from landmark_dir.follow import follow as following
-from landmark_dir.follow.carry import SIDES
+from landmark_dir.findings import follow as following
+from landmark_dir.findings.carry import SIDES
 
 
 @click.command()

@@ -14,7 +14,7 @@ from small_pairs import Case
 import landmark_dir
 from landmark_dir.cli.main import main
 from landmark_dir.errors import BadArgument, BadPoints
-from landmark_dir.follow.follow import COLUMNS, follow
+from landmark_dir.findings.follow import COLUMNS, follow
 from landmark_dir.geometry import distances_mm, index_to_physical, physical_to_index
 from landmark_dir.io.point_files import read_point_list, write_csv
 from landmark_dir.io.run_folder import HELD_BACK_CSV

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_dir.follow.certainty import Calibration, features
-from landmark_dir.follow.extent import determinants
+from landmark_dir.findings.certainty import Calibration, features
+from landmark_dir.findings.extent import determinants
 from landmark_dir.geometry import Points, as_points, distances_mm, inside
 from landmark_dir.registration.result import Result
 from landmark_dir.transforms.fields import invert_points

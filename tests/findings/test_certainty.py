@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.testing import assert_allclose
 
-from landmark_dir.follow.certainty import (
+from landmark_dir.findings.certainty import (
     FEATURES,
     FEWEST,
     FLOOR_MM,

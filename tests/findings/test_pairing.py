@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from landmark_dir.follow.pairing import pair
+from landmark_dir.findings.pairing import pair
 
 NONE = np.zeros((0, 3))
 

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.testing import assert_allclose
 
-from landmark_dir.follow.extent import (
+from landmark_dir.findings.extent import (
     determinants,
     in_fixed_mm3,
     in_moving_mm3,

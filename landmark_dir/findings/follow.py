@@ -12,11 +12,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmark_dir.errors import BadArgument
-from landmark_dir.follow.carry import SIDES, Carried, carry, other
-from landmark_dir.follow.certainty import shipped
-from landmark_dir.follow.extent import in_fixed_mm3, in_moving_mm3, longest_mm, volume_mm3
-from landmark_dir.follow.findings import Finding, read_findings
-from landmark_dir.follow.pairing import pair
+from landmark_dir.findings.carry import SIDES, Carried, carry, other
+from landmark_dir.findings.certainty import shipped
+from landmark_dir.findings.extent import in_fixed_mm3, in_moving_mm3, longest_mm, volume_mm3
+from landmark_dir.findings.finding import Finding, read_findings
+from landmark_dir.findings.pairing import pair
 from landmark_dir.geometry import Points, as_points, physical_to_index
 from landmark_dir.io import run_folder
 from landmark_dir.io.outputs import output_place, replacing
