@@ -71,7 +71,9 @@ def read_calibration(path: Path) -> Calibration:
 @cache
 def shipped() -> Calibration:
     """The calibration that ships with the package."""
-    return _calibration((resources.files("landmark_dir.findings") / "radius.json").read_text("utf-8"))
+    return _calibration(
+        (resources.files("landmark_dir.findings") / "radius.json").read_text("utf-8")
+    )
 
 
 def _calibration(text: str) -> Calibration:
