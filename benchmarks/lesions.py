@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import data_folder, machine, markdown, session
-from landmark_dir.findings.carry import SIDES, carry, other
 from landmark_dir.findings.certainty import shipped
 from landmark_dir.findings.finding import Finding, finding_of
 from landmark_dir.findings.follow import GONE, NEW, SAME, follow
+from landmark_dir.findings.places import SIDES, carry_places, other
 from landmark_dir.geometry import distances_mm
 from landmark_dir.io.run_folder import new_run_folder
 from landmark_dir.io.volumes import read_volume
@@ -47,7 +47,7 @@ def measured(pair: FollowUp, run: Result) -> dict[str, Any]:
     here, there = (np.array([one.centre(side) for one in pair.lesions]) for side in SIDES)
     found: dict[str, Any] = {}
     for of, own, true in (("fixed", here, there), ("moving", there, here)):
-        carried = carry(run, own, of, shipped())
+        carried = carry_places(run, own, of, shipped())
         error = distances_mm(carried.on(other(of)), true)
         found[of] = {"error_mm": error.tolist(), "radii_mm": carried.radii_mm.tolist()}
     followed = follow(run, findings(pair, "fixed"), of="fixed", found=findings(pair, "moving"))

@@ -13,6 +13,7 @@ from benchmarks import (
     inputs,
     kernels,
     landmark_weight,
+    lesions,
     lung,
     network,
     rigid_parts,
@@ -61,6 +62,9 @@ def main() -> None:
     print("\n## A study from DICOM to its page\n\n`python -m benchmarks.study_followups`\n")
     with tempfile.TemporaryDirectory() as scratch:
         study_followups.main(["-o", scratch])
+    print("\n## Lesions followed\n\n`python -m benchmarks.lesions`\n")
+    lesions.main([])
+
     print("\n## Growing lesions\n\n`python -m benchmarks.growing_lesions`\n")
     growing_lesions.main([])
     print("\n## Spoilt landmarks\n\n`python -m benchmarks.corruption`\n")

@@ -7,7 +7,7 @@ import click
 from landmark_dir.cli.options import PATH
 from landmark_dir.cli.shared import errors_as_sentences
 from landmark_dir.findings import follow as following
-from landmark_dir.findings.carry import SIDES
+from landmark_dir.findings.places import SIDES
 
 
 @click.command()

@@ -12,11 +12,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmark_dir.errors import BadArgument
-from landmark_dir.findings.carry import SIDES, Carried, carry, other
 from landmark_dir.findings.certainty import shipped
 from landmark_dir.findings.extent import in_fixed_mm3, in_moving_mm3, longest_mm, volume_mm3
 from landmark_dir.findings.finding import Finding, read_findings
 from landmark_dir.findings.pairing import pair
+from landmark_dir.findings.places import SIDES, Places, carry_places, other
 from landmark_dir.geometry import Points, as_points, physical_to_index
 from landmark_dir.io import run_folder
 from landmark_dir.io.outputs import output_place, replacing
@@ -52,7 +52,7 @@ class Followed:
         One a finding, by `COLUMNS`; None where a figure does not apply.
     findings : list of Finding
         Row i's own: of the scan that `rows[i]["of"]` names.
-    carried : Carried
+    carried : Places
         Row i's places in both scans.
     became : dict
         What row i's finding is in the other scan, where that was found.
@@ -60,7 +60,7 @@ class Followed:
 
     rows: list[Row]
     findings: list[Finding]
-    carried: Carried
+    carried: Places
     became: dict[int, Finding] = field(default_factory=dict)
 
     def table(self) -> str:
@@ -127,7 +127,7 @@ def _grid(result: Result, side: str) -> sitk.Image:
 
 
 def _followed(result: Result, own: list[Finding], of: str, there: list[Finding] | None) -> Followed:
-    carried = carry(result, _places(own), of, shipped())
+    carried = carry_places(result, _places(own), of, shipped())
     rows = [_row(result, finding, of, carried, row) for row, finding in enumerate(own)]
     if there is None:
         return Followed(rows, own, carried)
@@ -139,7 +139,7 @@ def _followed(result: Result, own: list[Finding], of: str, there: list[Finding] 
             expected = carried.on(other(of))[k]
             row |= _compared(own[k], there[pairs[k]], expected)
     new = [one for k, one in enumerate(there) if k not in pairs.values()]
-    back = carry(result, _places(new), other(of), shipped())
+    back = carry_places(result, _places(new), other(of), shipped())
     rows += [
         _row(result, finding, other(of), back, k) | {"change": NEW} for k, finding in enumerate(new)
     ]
@@ -156,13 +156,13 @@ def _lengths(findings: Sequence[Finding]) -> Any:
     return np.array(lengths)
 
 
-def _joined(one: Carried, two: Carried) -> Carried:
+def _joined(one: Places, two: Places) -> Places:
     arrays = ("fixed", "moving", "radii_mm", "jacobian", "against_surroundings_mm", "inside")
     both = {name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in arrays}
-    return Carried(**both, doubts=one.doubts + two.doubts)
+    return Places(**both, doubts=one.doubts + two.doubts)
 
 
-def _row(result: Result, finding: Finding, of: str, carried: Carried, k: int) -> Row:
+def _row(result: Result, finding: Finding, of: str, carried: Places, k: int) -> Row:
     """What is known of a finding by itself."""
     fixed, moving = carried.fixed[k], carried.moving[k]
     row: Row = dict.fromkeys(COLUMNS)

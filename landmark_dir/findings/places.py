@@ -19,7 +19,7 @@ CRUSHED, STRETCHED = 0.4, 2.5  # Jacobian determinants beyond which a place is d
 
 
 @dataclass(frozen=True)
-class Carried:
+class Places:
     """Places [N, 3], LPS mm, in both scans; row i of one is row i of the other.
 
     Attributes
@@ -56,7 +56,7 @@ def other(side: str) -> str:
     return SIDES[1 - SIDES.index(side)]
 
 
-def carry(result: Result, places: Points, of: str, calibration: Calibration) -> Carried:
+def carry_places(result: Result, places: Points, of: str, calibration: Calibration) -> Places:
     """Carry places [N, 3], LPS mm, of one scan to the other.
 
     Parameters
@@ -91,7 +91,7 @@ def carry(result: Result, places: Points, of: str, calibration: Calibration) -> 
         for row in range(len(places))
     ]
     surroundings = _by_surroundings(result, fixed)
-    return Carried(
+    return Places(
         fixed,
         moving,
         radii,
