@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
 
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.findings.certainty import FEATURES, FLOOR_MM, Calibration, features
@@ -67,7 +68,8 @@ def fit(
     weight = np.sqrt(np.where(lesion, 0.5 / lesion.sum(), 0.5 / (~lesion).sum()))
     design = np.column_stack([np.ones(len(known)), known])
     wanted = np.log(error_mm + FLOOR_MM)
-    weights = np.linalg.lstsq(design * weight[:, None], wanted * weight, rcond=None)[0]
+    low = np.array([-np.inf, *[0.0] * known.shape[1]])  # a worse figure never makes surer
+    weights = lsq_linear(design * weight[:, None], wanted * weight, (low, np.inf)).x
     expected = np.exp(design @ weights)
     factors = np.quantile((error_mm / expected)[lesion], LEVELS)
     return Calibration(weights, LEVELS, tuple(float(factor) for factor in factors))
