@@ -38,7 +38,10 @@ OPTIONS_OF = {"itk": (), "dicom": ("grid_mm", *SERIES_OPTIONS), "dicom-series": 
 @click.option("--fixed-dicom", type=PATH, help="Where the fixed DICOM series lies now.")
 @click.option("--moving-dicom", type=PATH, help="Where the moving DICOM series lies now.")
 def warp(run: Path, image: Path, out: Path, labels: bool, **given: Any) -> None:
-    """Warp IMAGE, on the moving side, onto the fixed grid of RUN."""
+    """Warp IMAGE, on the moving side, onto the fixed grid of RUN.
+
+    Structures (--labels) also the other way, with --inverse.
+    """
     with errors_as_sentences():
         if not labels:
             if said := [name for name, value in given.items() if value]:

@@ -38,7 +38,9 @@ class Finding(NamedTuple):
     mask: sitk.Image | None = None
 
 
-def read_findings(path: str | Path, grid: sitk.Image) -> list[Finding]:
+def read_findings(
+    path: str | Path, grid: sitk.Image, frame_of_reference: str | None = None
+) -> list[Finding]:
     """Read findings; the suffix tells points from structures.
 
     Points: 3D Slicer's markups (`.mrk.json`, `.json`, `.fcsv`), elastix point files (`.txt`), CSV
@@ -50,6 +52,8 @@ def read_findings(path: str | Path, grid: sitk.Image) -> list[Finding]:
     ----------
     grid : sitk.Image
         On the grid of the scan that they belong to; contours are drawn on it.
+    frame_of_reference : str, optional
+        FrameOfReferenceUID of that scan, if it is known: DICOM objects of another are refused.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def read_findings(path: str | Path, grid: sitk.Image) -> list[Finding]:
     if str(path).lower().endswith(POINT_SUFFIXES):
         found = _points(Path(path))
     else:
-        found = _structures(Path(path), grid)
+        found = _structures(Path(path), grid, frame_of_reference)
     if not found:
         raise BadPoints(f"{path}: expected at least one finding, found none")
     return found
@@ -93,8 +97,8 @@ def _csv_points(path: Path) -> list[Finding]:
     return found
 
 
-def _structures(path: Path, grid: sitk.Image) -> list[Finding]:
-    structures = read_structures(path, grid)
+def _structures(path: Path, grid: sitk.Image, frame: str | None) -> list[Finding]:
+    structures = read_structures(path, grid, frame)
     if len(structures) > 1:
         return [finding_of(one.name, one.mask) for one in structures]
     return [part for one in structures for part in _parts(one.name, one.mask)]

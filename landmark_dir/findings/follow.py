@@ -17,11 +17,12 @@ from landmark_dir.findings.extent import in_fixed_mm3, in_moving_mm3, longest_mm
 from landmark_dir.findings.finding import Finding, read_findings
 from landmark_dir.findings.pairing import pair
 from landmark_dir.findings.places import SIDES, Places, carry_places, other
-from landmark_dir.geometry import Points, as_points, physical_to_index
+from landmark_dir.geometry import Points, as_points, index_to_physical, physical_to_index
 from landmark_dir.io import run_folder
 from landmark_dir.io.outputs import output_place, replacing
 from landmark_dir.io.slicer_points import write_markups
 from landmark_dir.io.text_files import write_text
+from landmark_dir.registration.carry import frame_of_reference
 from landmark_dir.registration.inputs import as_path
 from landmark_dir.registration.result import Result, open_run
 
@@ -54,6 +55,8 @@ class Followed:
         Row i's own: of the scan that `rows[i]["of"]` names.
     carried : Places
         Row i's places in both scans.
+    of : str
+        The scan that the findings were given in; those found in the other one come last.
     became : dict
         What row i's finding is in the other scan, where that was found.
     """
@@ -61,11 +64,20 @@ class Followed:
     rows: list[Row]
     findings: list[Finding]
     carried: Places
+    of: str
     became: dict[int, Finding] = field(default_factory=dict)
 
     def table(self) -> str:
         """A table for a terminal."""
-        header = ["finding", "of", "place there (LPS mm)", "slice", "95 % within", "place", ""]
+        header = [
+            "finding",
+            "of",
+            "place there (LPS mm)",
+            "slice there",
+            "95 % within",
+            "place",
+            "",
+        ]
         lines = [header, *(_told(row) for row in self.rows)]
         widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
         return "\n".join(
@@ -118,7 +130,8 @@ def follow(
 
 def _given(given: str | Path | Sequence[Finding], result: Result, side: str) -> list[Finding]:
     if isinstance(given, str | Path):
-        return read_findings(as_path(given, "findings"), _grid(result, side))
+        frame = frame_of_reference(result, side)
+        return read_findings(as_path(given, "findings"), _grid(result, side), frame)
     return list(given)
 
 
@@ -130,21 +143,30 @@ def _followed(result: Result, own: list[Finding], of: str, there: list[Finding] 
     carried = carry_places(result, _places(own), of, shipped())
     rows = [_row(result, finding, of, carried, row) for row, finding in enumerate(own)]
     if there is None:
-        return Followed(rows, own, carried)
+        return Followed(rows, own, carried, of)
     reach = carried.radii_mm[:, -1] + CHANGED_SHAPE * _lengths(own)
+    later = _is_later(result, of)
     pairs = dict(pair(carried.on(other(of)), np.nan_to_num(reach), _places(there)))
     for k, row in enumerate(rows):
-        row["change"] = SAME if k in pairs else GONE
+        row["change"] = SAME if k in pairs else NEW if later else GONE
         if k in pairs:
             expected = carried.on(other(of))[k]
-            row |= _compared(own[k], there[pairs[k]], expected)
+            row |= _compared(own[k], there[pairs[k]], expected, later)
     new = [one for k, one in enumerate(there) if k not in pairs.values()]
     back = carry_places(result, _places(new), other(of), shipped())
     rows += [
-        _row(result, finding, other(of), back, k) | {"change": NEW} for k, finding in enumerate(new)
+        _row(result, finding, other(of), back, k) | {"change": GONE if later else NEW}
+        for k, finding in enumerate(new)
     ]
     became = {k: there[j] for k, j in pairs.items()}
-    return Followed(rows, own + new, _joined(carried, back), became)
+    return Followed(rows, own + new, _joined(carried, back), of, became)
+
+
+def _is_later(result: Result, side: str) -> bool:
+    """Whether a scan is the later one; if neither says when, what is given counts as earlier."""
+    inputs = run_folder.read_run_json(result.folder)["inputs"]
+    days = inputs["moving"].get("days_after_fixed")
+    return bool(days and (days > 0) == (side == "moving"))
 
 
 def _places(findings: Sequence[Finding]) -> Points:
@@ -173,11 +195,12 @@ def _row(result: Result, finding: Finding, of: str, carried: Places, k: int) -> 
         row[f"{side}_slice"] = round(float(index)) + 1
     levels = zip((50, 80, 95), carried.radii_mm[k].tolist(), strict=True)
     row |= {f"radius_{level}_mm": _known(radius) for level, radius in levels}
+    doubts = [*carried.doubts[k], *_cut(_grid(result, of), finding)]
     row |= {
         "against_surroundings_mm": float(carried.against_surroundings_mm[k]),
         "inside": bool(carried.inside[k]),
-        "place": "doubtful" if carried.doubts[k] else "good",
-        "reasons": "; ".join(carried.doubts[k]),
+        "place": "doubtful" if doubts else "good",
+        "reasons": "; ".join(doubts),
         "jacobian": float(carried.jacobian[k]),
     }
     if finding.mask is not None:
@@ -193,12 +216,22 @@ def _row(result: Result, finding: Finding, of: str, carried: Places, k: int) -> 
     return row
 
 
+def _cut(grid: sitk.Image, finding: Finding) -> list[str]:
+    """Say it if a structure reaches the end of its scan: its volume is that of a part."""
+    if finding.mask is None:
+        return []
+    index_zyx = np.argwhere(sitk.GetArrayViewFromImage(finding.mask))
+    k = physical_to_index(grid, index_to_physical(finding.mask, index_zyx[:, ::-1]))[:, 2]
+    ends = k.min() < 0.5 or k.max() > grid.GetSize()[2] - 1.5
+    return ["it reaches the end of its scan, so its volume is that of a part"] if ends else []
+
+
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _compared(own: Finding, there: Finding, expected: Any) -> Row:
-    """What a finding became."""
+def _compared(own: Finding, there: Finding, expected: Any, later: bool) -> Row:
+    """What a finding became; change is from the earlier to the later scan."""
     row: Row = {"is": there.name, "off_mm": float(np.linalg.norm(there.place - expected))}
     if own.mask is None or there.mask is None:
         return row
@@ -206,7 +239,8 @@ def _compared(own: Finding, there: Finding, expected: Any) -> Row:
         before, after = measure(own.mask), measure(there.mask)
         unit = "mm3" if name == "volume" else "mm"
         row[f"found_{name}_{unit}"] = after
-        row[f"{name}_change_percent"] = 100 * (after / before - 1)
+        change = before / after if later else after / before
+        row[f"{name}_change_percent"] = 100 * (change - 1)
     return row
 
 
@@ -238,8 +272,8 @@ def _files(out: str | Path, overwrite: bool) -> dict[str, Path]:
         raise BadArgument(f"{path}: unknown suffix, expected .csv")
     files = {suffix: output_place(path.with_suffix(suffix)) for suffix in (".csv", *BESIDE)}
     for file in files.values():
-        if run_folder.is_of_a_run(file):
-            raise BadArgument(f"{file}: belongs to the run in {file.parent}; name another file")
+        if run_folder.is_run(file.parent):
+            raise BadArgument(f"{file}: lies in the run {file.parent}; name a file elsewhere")
         if file.exists() and not overwrite:
             raise BadArgument(f"{file} exists already; name another file or give --overwrite")
     return files
@@ -250,7 +284,7 @@ def _write(files: Mapping[str, Path], followed: Followed, result: Result) -> Non
     from landmark_dir.report.findings_page import write_findings_page
 
     rows = followed.rows
-    there = [followed.carried.on(other(row["of"]))[k] for k, row in enumerate(rows)]
+    there = followed.carried.on(other(followed.of))
     with ExitStack() as stack:
         made = {kind: stack.enter_context(replacing(file)) for kind, file in files.items()}
         write_text(made[".csv"], _csv(rows))

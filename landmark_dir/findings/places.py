@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir.findings.certainty import Calibration, features
 from landmark_dir.findings.extent import determinants
-from landmark_dir.geometry import Points, as_points, distances_mm, inside
+from landmark_dir.geometry import Points, as_points, distances_mm, inside, physical_to_index
 from landmark_dir.registration.result import Result
 from landmark_dir.transforms.fields import invert_points
 
 SIDES = ("fixed", "moving")
 RING_MM = (20.0, 40.0)  # the surroundings of a place
+BORDER_MM = 5.0  # from the first and last slice of a scan, within which landmarks are missing
 FOUND_MM = 0.01  # residual of the inverse of a place that has one
 DOUBTFUL_MM = 5.0  # radius of 95 % from where on a place is doubtful
 CRUSHED, STRETCHED = 0.4, 2.5  # Jacobian determinants beyond which a place is doubtful
@@ -27,7 +29,7 @@ class Places:
     fixed, moving : ndarray, shape (N, 3)
     radii_mm : ndarray, shape (N, L)
         Within so many mm of the carried place the true one lies, at each level of the calibration;
-        NaN: not known.
+        NaN: not known, as for all that lies outside a scan.
     jacobian : ndarray, shape (N,)
         Determinant of dT/dx there.
     against_surroundings_mm : ndarray, shape (N,)
@@ -73,10 +75,10 @@ def carry_places(result: Result, places: Points, of: str, calibration: Calibrati
         solved = distances_mm(chain.map_points(fixed), moving) <= FOUND_MM
     slice_mm = max(image.GetSpacing()[2] for image in (result.grid, result.moving_grid))
     radii = calibration.radii_mm(features(chain, result.held_back, slice_mm, fixed))
-    within = {
-        "fixed": inside(result.grid, fixed),
-        "moving": inside(result.moving_grid, moving),
-    }
+    scans = {"fixed": (result.grid, fixed), "moving": (result.moving_grid, moving)}
+    within = {side: inside(*scan) for side, scan in scans.items()}
+    radii[~(within["fixed"] & within["moving"])] = np.nan
+    border_mm = np.minimum(*(_from_ends_mm(*scan) for scan in scans.values()))
     jacobian = determinants(chain, fixed)
     doubts = [
         _doubts(
@@ -85,6 +87,7 @@ def carry_places(result: Result, places: Points, of: str, calibration: Calibrati
             arrives_in=within[other(of)][row],
             solved=bool(solved[row]),
             radius_mm=float(radii[row, -1]),
+            border_mm=float(border_mm[row]),
             jacobian=float(jacobian[row]),
             verdict=result.verdict.verdict,
         )
@@ -109,21 +112,31 @@ def _doubts(
     arrives_in: bool,
     solved: bool,
     radius_mm: float,
+    border_mm: float,
     jacobian: float,
     verdict: str,
 ) -> list[str]:
+    seen = bool(lies_in and arrives_in)
     said = {
         f"outside the {of} scan, where the transform is a guess": not lies_in,
         f"outside the {other(of)} scan": not arrives_in,
         "no place there leads to it": not solved,
-        "no landmarks were held back, so nothing says how sure it is": np.isnan(radius_mm),
-        f"95 % radius {radius_mm:.1f} mm, more than {DOUBTFUL_MM:g}": radius_mm > DOUBTFUL_MM,
+        f"within {BORDER_MM:g} mm of the end of a scan": seen and border_mm < BORDER_MM,
+        "no landmarks were held back, so nothing says how sure it is": seen and np.isnan(radius_mm),
+        f"95 % radius {radius_mm:.2f} mm, more than {DOUBTFUL_MM:g}": radius_mm > DOUBTFUL_MM,
         f"tissue changes its volume {jacobian:.2f} times there": not (
             CRUSHED <= jacobian <= STRETCHED
         ),
         "the registration has failed": verdict == "failed",
     }
     return [text for text, holds in said.items() if holds]
+
+
+def _from_ends_mm(grid: sitk.Image, places: Points) -> NDArray[np.float64]:
+    """How far places [N, 3] lie from the outer face of the first or the last slice; 0 beyond."""
+    k = physical_to_index(grid, places)[:, 2]
+    slices = np.minimum(k + 0.5, grid.GetSize()[2] - 0.5 - k)
+    return np.asarray(np.maximum(slices, 0) * grid.GetSpacing()[2])
 
 
 def _by_surroundings(result: Result, fixed: Points) -> Points:

@@ -129,7 +129,7 @@ def warp_structures(
     if kind in IN_DICOM:
         onto = dicom_input(result, other, dicom[other])
         check_not_a_source(out, onto)
-    frame = _frame_of_reference(result, own, dicom[own])
+    frame = frame_of_reference(result, own, dicom[own])
     structures = read_structures(as_path(path, "image"), _grid(result, own), frame)
     there = way(result.chain, result.grid, result.moving_grid, inverse=inverse)
     carried = carry(structures, there, str(path))
@@ -142,7 +142,7 @@ def _grid(result: Result, side: str) -> sitk.Image:
     return result.grid if side == "fixed" else result.moving_grid
 
 
-def _frame_of_reference(result: Result, side: str, given: Path | None) -> str | None:
+def frame_of_reference(result: Result, side: str, given: Path | None = None) -> str | None:
     """That of one side of a run, if it is known: to refuse what was drawn on another scan."""
     try:
         return dicom_input(result, side, given).frame_of_reference

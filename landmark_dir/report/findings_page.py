@@ -29,6 +29,13 @@ CAUTION = (
 )
 
 
+LEGEND = (
+    "<p><b>Orange</b>: outline, where it was drawn. <b>Blue cross</b>: the place, as given or as "
+    "carried. <b>Blue circle</b>: around the carried place, where the true one lies in 95 of 100 "
+    "cases. Cuts along the axes of the patient, as radiologists look at them: R, L, A, P, H, F.</p>"
+)
+
+
 @dataclass(frozen=True)
 class Spot:
     """A finding as the page shows it.
@@ -68,7 +75,7 @@ def write_findings_page(
         f"<p>The {side} scan is not where it was, so the page has no pictures of it.</p>"
         for side in missing
     )
-    body = said + "".join(_shown(spot, images) for spot in spots) + f"<p>{CAUTION}</p>"
+    body = said + LEGEND + "".join(_shown(spot, images) for spot in spots) + f"<p>{CAUTION}</p>"
     path.write_text(document(title, asset("findings.css"), body, None, ""), encoding="utf-8")
 
 
@@ -80,7 +87,7 @@ def _shown(spot: Spot, images: Mapping[str, sitk.Image | None]) -> str:
             if image is None:
                 continue
             picture, window = _picture(spot, side, plane, image)
-            about = f"{side}, {plane}, {window}"
+            about = f"{side}, {plane}, {window}, {_size_mm(spot):.0f} mm wide"
             name = html.escape(f"{spot.name}: {about}")
             figures += (
                 f'<figure><img alt="{name}" src="{picture}" width="{PIXELS}" height="{PIXELS}">'
@@ -88,7 +95,7 @@ def _shown(spot: Spot, images: Mapping[str, sitk.Image | None]) -> str:
             )
     kind = "doubtful" if spot.doubtful else "good"
     return (
-        f'<section class="{kind}"><h2>{html.escape(spot.name)}</h2>'
+        f'<section class="{kind}"><h2>{html.escape(spot.name)}: <span>{kind}</span></h2>'
         f"<p>{html.escape(spot.caption)}</p>"
         f'<div class="pictures">{figures}</div></section>'
     )
@@ -96,7 +103,7 @@ def _shown(spot: Spot, images: Mapping[str, sitk.Image | None]) -> str:
 
 def _picture(spot: Spot, side: str, plane: str, image: sitk.Image) -> tuple[str, str]:
     """One plane of one scan around the finding, as a data URL, and its window."""
-    size_mm = max(LEAST_MM, AROUND * spot.size_mm)
+    size_mm = _size_mm(spot)
     grid = _plane(spot.places[side], plane, size_mm)
     lowest = float(sitk.GetArrayViewFromImage(image).min())
     cut = _cut(image, grid, plane, sitk.sitkLinear, lowest)
@@ -109,10 +116,25 @@ def _picture(spot: Spot, side: str, plane: str, image: sitk.Image) -> tuple[str,
     if side in spot.masks:
         mask = _cut(spot.masks[side], grid, plane, sitk.sitkNearestNeighbor, 0) > 0
         draw.bitmap((0, 0), Image.fromarray(_edge(mask)), fill=OUTLINE)
+    _letters(draw, plane)
     _mark(draw, None if side == spot.side else spot.radius_mm, PIXELS / size_mm)
     stream = io.BytesIO()
     picture.save(stream, format="webp", quality=QUALITY, method=4)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}", window
+
+
+def _size_mm(spot: Spot) -> float:
+    """How much of a scan its pictures show, each way."""
+    return max(LEAST_MM, AROUND * spot.size_mm)
+
+
+def _letters(draw: ImageDraw.ImageDraw, plane: str) -> None:
+    """Which way the patient lies."""
+    middle, far = PIXELS // 2, PIXELS - 12
+    up, down = ("A", "P") if plane == "axial" else ("H", "F")
+    for at, letter in {(4, middle): "R", (far, middle): "L", (middle, 2): up}.items():
+        draw.text(at, letter, fill=CROSS)
+    draw.text((middle, far), down, fill=CROSS)
 
 
 def _plane(place: NDArray[np.float64], plane: str, size_mm: float) -> sitk.Image:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from landmark_dir.errors import BadStructures
 from landmark_dir.io.volumes import read_labels, write_volume
 from landmark_dir.structures.layers import LARGEST, layered, smallest
 from landmark_dir.structures.structure import Structure, cropped, numbered
+
+MOST_LABELS = 1000  # of a label map; grey values have more
 
 
 def read_label_map(path: Path) -> list[Structure]:
@@ -19,9 +22,16 @@ def read_label_map(path: Path) -> list[Structure]:
     BadVolume
         If the file cannot be read whole, or holds no integers.
     BadStructures
-        If it has no label.
+        If it has no label, or what it has are grey values.
     """
-    found = masks(read_labels(path))
+    labels = read_labels(path)
+    values = np.unique(sitk.GetArrayViewFromImage(labels))
+    if values[0] < 0 or len(values) > MOST_LABELS:
+        raise BadStructures(
+            f"{path}: expected a label map, found {len(values)} values from {values[0]} to "
+            f"{values[-1]}; is this an image?"
+        )
+    found = masks(labels)
     if not found:
         raise BadStructures(f"{path}: expected a label map, every voxel is 0")
     return [Structure(f"label {number}", number, None, mask) for number, mask in found.items()]

@@ -1,6 +1,7 @@
 """Findings followed through a real run: table, markups, page, and what is refused."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from small_pairs import Case
 
 import landmark_dir
 from landmark_dir.cli.main import main
-from landmark_dir.errors import BadArgument, BadPoints
+from landmark_dir.errors import BadArgument, BadPoints, BadStructures
 from landmark_dir.findings.follow import COLUMNS, follow
 from landmark_dir.geometry import distances_mm, index_to_physical, physical_to_index
 from landmark_dir.io.point_files import read_point_list, write_csv
-from landmark_dir.io.run_folder import HELD_BACK_CSV
+from landmark_dir.io.run_folder import HELD_BACK_CSV, RUN_JSON, write_json
 from landmark_dir.io.slicer_points import write_markups
 from landmark_dir.io.volumes import write_volume
 
@@ -119,18 +120,72 @@ def test_a_run_without_held_back_landmarks_says_that_nothing_is_known(
     assert "nothing says how sure" in rows[0]["reasons"]
 
 
-def test_what_is_refused(run: Path, places: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+def test_a_structure_cut_by_the_end_of_its_scan_is_doubtful(
+    run: Path, case: Case, tmp_path: Path
+) -> None:
+    last = case.phantom.fixed.GetSize()[2] - 1
+    middle = index_to_physical(case.phantom.fixed, [(24.0, 20.0, float(last))])
+    write_volume(_balls(case.phantom.fixed, middle, (15.0,)), tmp_path / "cut.nii.gz")
+    (found,) = follow(run, tmp_path / "cut.nii.gz").rows
+    assert found["place"] == "doubtful"
+    assert "reaches the end of its scan" in found["reasons"]
+
+
+def test_outside_a_scan_no_radius_is_told(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("name,x,y,z\nfar,900,900,900\n")
+    (found,) = follow(run, tmp_path / "in.csv").rows
+    assert found["radius_95_mm"] is None
+    assert found["reasons"].startswith("outside the fixed scan")
+    assert "held back" not in found["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(90, ["same", "gone", "new"]), (-90, ["same", "new", "gone"])]
+)
+def test_new_and_gone_go_by_the_dates(
+    run: Path,
+    case: Case,
+    places: tuple[np.ndarray, np.ndarray],
+    days: int,
+    words: list[str],
+    tmp_path: Path,
+) -> None:
+    dated = tmp_path / "dated"
+    shutil.copytree(run, dated)
+    content = json.loads((dated / RUN_JSON).read_text())
+    content["inputs"]["moving"]["days_after_fixed"] = days
+    write_json(dated / RUN_JSON, content)
+    fixed, moving = places
+    far = int(np.argmax(distances_mm(fixed, np.broadcast_to(fixed[0], fixed.shape))))
+    before = _balls(case.phantom.fixed, fixed[[0, far]], (13.0, 13.0))
+    after = _balls(case.phantom.moving, moving[[0]], (16.0,))
+    after[_voxel(case.phantom.moving, moving.mean(axis=0) + 60)] = 2
+    write_volume(before, tmp_path / "before.nii.gz")
+    write_volume(after, tmp_path / "after.nii.gz")
+    rows = follow(dated, tmp_path / "before.nii.gz", found=tmp_path / "after.nii.gz").rows
+    assert [row["change"] for row in rows] == words
+    assert (rows[0]["volume_change_percent"] > 0) == (days > 0)
+
+
+def test_what_is_refused(
+    run: Path, case: Case, places: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     given = tmp_path / "in.mrk.json"
     write_markups(places[0], given)
     with pytest.raises(BadArgument, match="expected .csv"):
         follow(run, given, tmp_path / "out.txt")
-    with pytest.raises(BadArgument, match="belongs to the run"):
+    with pytest.raises(BadArgument, match="lies in the run"):
         follow(run, given, run / "landmarks.csv")
     with pytest.raises(BadArgument, match="expected fixed or moving"):
         follow(run, given, of="both")
     (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
     with pytest.raises(BadPoints, match="line 1: expected the columns x, y, z"):
         follow(run, tmp_path / "bad.csv")
+    image = tmp_path / "ct.nii.gz"
+    sitk.WriteImage(sitk.Cast(case.phantom.fixed, sitk.sitkInt16), str(image))
+    with pytest.raises(BadStructures, match="is this an image"):
+        follow(run, image)
+    image.unlink()
     (tmp_path / "out.csv").write_text("mine")
     with pytest.raises(BadArgument, match="exists already"):
         follow(run, given, tmp_path / "out.csv")
