@@ -89,6 +89,7 @@ def carry_places(result: Result, places: Points, of: str, calibration: Calibrati
             radius_mm=float(radii[row, -1]),
             border_mm=float(border_mm[row]),
             jacobian=float(jacobian[row]),
+            guided=len(result.landmarks) > 0,
             verdict=result.verdict.verdict,
         )
         for row in range(len(places))
@@ -114,6 +115,7 @@ def _doubts(
     radius_mm: float,
     border_mm: float,
     jacobian: float,
+    guided: bool,
     verdict: str,
 ) -> list[str]:
     seen = bool(lies_in and arrives_in)
@@ -123,6 +125,9 @@ def _doubts(
         "no place there leads to it": not solved,
         f"within {BORDER_MM:g} mm of the end of a scan": seen and border_mm < BORDER_MM,
         "no landmarks were held back, so nothing says how sure it is": seen and np.isnan(radius_mm),
+        "no landmarks guided it, and of such runs the radius is too small": not (
+            guided or np.isnan(radius_mm)
+        ),
         f"95 % radius {radius_mm:.2f} mm, more than {DOUBTFUL_MM:g}": radius_mm > DOUBTFUL_MM,
         f"tissue changes its volume {jacobian:.2f} times there": not (
             CRUSHED <= jacobian <= STRETCHED

@@ -18,7 +18,7 @@ from landmark_dir.errors import BadArgument, BadPoints, BadStructures
 from landmark_dir.findings.follow import COLUMNS, follow
 from landmark_dir.geometry import distances_mm, index_to_physical, physical_to_index
 from landmark_dir.io.point_files import read_point_list, write_csv
-from landmark_dir.io.run_folder import HELD_BACK_CSV, RUN_JSON, write_json
+from landmark_dir.io.run_folder import HELD_BACK_CSV, LANDMARKS_CSV, RUN_JSON, write_json
 from landmark_dir.io.slicer_points import write_markups
 from landmark_dir.io.volumes import write_volume
 
@@ -118,6 +118,17 @@ def test_a_run_without_held_back_landmarks_says_that_nothing_is_known(
     assert {row["radius_95_mm"] for row in rows} == {None}
     assert {row["place"] for row in rows} == {"doubtful"}
     assert "nothing says how sure" in rows[0]["reasons"]
+
+
+def test_a_run_that_no_landmarks_guided_is_doubtful(
+    run: Path, places: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    shutil.copytree(run, plain)
+    (plain / LANDMARKS_CSV).unlink()
+    write_markups(places[0], tmp_path / "in.mrk.json")
+    rows = follow(plain, tmp_path / "in.mrk.json").rows
+    assert all("no landmarks guided it" in row["reasons"] for row in rows)
 
 
 def test_a_structure_cut_by_the_end_of_its_scan_is_doubtful(
