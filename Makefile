@@ -6,6 +6,7 @@ SLICER_PYTHON = .venv-slicer/bin/python
 PIP = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 QUICK = not engine and not data and not training and not slow and not gpu
 REAL = (engine or data or training) and not slow and not gpu
+TWO = -n 2 --dist loadfile
 # SimpleElastix where it could be installed; its tests are skipped elsewhere, and named at the end
 WITH_SE = $(if $(wildcard $(SE_PYTHON)),LANDMARK_DIR_SIMPLEELASTIX_PYTHON=$(CURDIR)/$(SE_PYTHON))
 
@@ -46,12 +47,13 @@ test: test-unit lint test-engine
 test-unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -n 2 -m "$(QUICK)"
 
+# two files at a time, a thread each: what a file makes once stays in one process
 test-engine: setup .venv-simpleelastix/ready
-	$(WITH_SE) $(BIN)/python -m pytest -x -m "$(REAL)" --durations=10
+	$(WITH_SE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x $(TWO) -m "$(REAL)" --durations=10
 
 # what `.ci/run` repeats on a PATH without elastix and Chromium: no other engine than ITKElastix
 test-bare: setup
-	$(BIN)/python -m pytest -x -m "engine and not data and not slow and not gpu" \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x $(TWO) -m "engine and not data and not slow and not gpu" \
 	  tests/cli tests/elastix tests/report
 
 # the Slicer extension, on a small oblique pair; `.ci/run` does it, `make test` does without

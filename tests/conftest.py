@@ -99,12 +99,13 @@ def data_dir() -> Path:
     """The folder with real CT, or skip."""
     folder = needs.data_folder()
     if folder is None:
-        needs.missing.add("data")
-        pytest.skip(f"no real CT here; set {needs.DATA}")
+        pytest.skip(needs.NO_DATA)
     return folder
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name in one line what was not tried, and how to get it."""
-    if said := needs.summary():
+    skipped = terminalreporter.getreports("skipped")
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    if said := needs.summary(reasons):
         terminalreporter.write_line(said)

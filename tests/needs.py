@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import chromium
@@ -22,7 +23,7 @@ WAYS = {  # what is needed -> how to get it
     "plastimatch": "pip install plastimatch",
 }
 PROGRAMS = ("dciodvfy", "plastimatch")
-missing: set[str] = set()  # what tests asked for in vain
+NO_DATA = f"real CT is missing: a folder named in {DATA}"
 
 
 def needs(*names: str) -> None:
@@ -31,7 +32,6 @@ def needs(*names: str) -> None:
     there |= {name for name in PROGRAMS if program(name)}
     for name in names:
         if name not in there:
-            missing.add(name)
             give_up = pytest.fail if os.environ.get(TRY_ALL) else pytest.skip
             give_up(f"{name} is missing: {WAYS[name]}")
 
@@ -48,9 +48,9 @@ def data_folder() -> Path | None:
     return folder.resolve() if (folder / "ct").is_dir() else None
 
 
-def summary() -> str | None:
-    """One line on what was not tried; None if everything was."""
-    ways = [f"{name} ({WAYS[name]})" for name in WAYS if name in missing]
-    if "data" in missing:
-        ways.append(f"real CT (a folder named in {DATA})")
+def summary(reasons: Iterable[str]) -> str | None:
+    """One line on what was not tried, of the reasons of all skips; None if nothing was missing."""
+    told = {reason.removeprefix("Skipped: ") for reason in reasons}
+    everything = [*(f"{name} is missing: {way}" for name, way in WAYS.items()), NO_DATA]
+    ways = [line.replace(" is missing", "") for line in everything if line in told]
     return f"not tried here, for it is missing: {'; '.join(ways)}" if ways else None
