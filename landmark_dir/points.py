@@ -124,6 +124,14 @@ def check_inside(pairs: PointPairs, fixed_image: sitk.Image, moving_image: sitk.
     )
 
 
+def frame_hint(points: Points, image: sitk.Image) -> str:
+    """What to say of points [N, 3] that lie outside an image but inside it as RAS; else nothing."""
+    if not len(points) or inside(image, points).mean() > 0.5:
+        return ""
+    as_lps = inside(image, points * RAS_TO_LPS).mean() > 0.5
+    return "; most lie inside if they are RAS: then change the signs of x and y" if as_lps else ""
+
+
 def _refuse_far(points: Points, image: sitk.Image, side: str) -> None:
     last = np.asarray(image.GetSize()) - 1
     nearest = index_to_physical(image, np.clip(physical_to_index(image, points), 0, last))

@@ -39,8 +39,8 @@ OF_THE_DEMO = ("backend", "threads")
     nargs=2,
     type=PATH,
     metavar="FIXED MOVING",
-    help="Two files of corresponding points to measure at (elastix point files or 3D Slicer "
-    "markups, mm); they never guide.",
+    help="Two files of corresponding points to measure at (elastix's, tables, or 3D Slicer's, "
+    "told by their suffix, mm); they never guide.",
 )
 @click.option(
     "--labels",

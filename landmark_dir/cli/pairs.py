@@ -28,8 +28,8 @@ OF_LANDMARKS = ("landmarks", "on_few_landmarks", *AFTERWARDS)
     nargs=2,
     type=PATH,
     metavar="FIXED MOVING",
-    help="Two files of corresponding points to use instead of the network's (elastix point files "
-    "or 3D Slicer markups, mm).",
+    help="Two files of corresponding points to use instead of the network's (elastix's .txt, "
+    ".csv with the columns x, y, z, or 3D Slicer's .mrk.json and .fcsv; mm).",
 )
 @register_options()
 def register(**given: Any) -> None:

@@ -64,7 +64,8 @@ def warp(run: Path, image: Path, out: Path, labels: bool, **given: Any) -> None:
 def warp_points(run: Path, points: Path, out: Path, inverse: bool) -> None:
     """Map POINTS in fixed space (mm) to moving space.
 
-    Point files: 3D Slicer's (.mrk.json, .fcsv), whose labels are kept, or elastix's (.txt, LPS).
+    Point files: 3D Slicer's (.mrk.json, .fcsv) and tables (.csv with the columns x, y, z in LPS mm,
+    or r, a, s, and, if wanted, name), whose labels are kept; or elastix's (.txt, LPS mm).
     """
     with errors_as_sentences():
         count = len(apply.warp_points(run, points, out, inverse=inverse))
@@ -148,6 +149,7 @@ def _to_itk(run: Path, out: Path, _: dict[str, Any]) -> str:
         f"{out}: within {worst:.1e} mm of transformix inside the fixed image; outside it the "
         "b-splines end, and there programs differ\n"
         f"SimpleITK: {apply.resample_call(result, out)}\n"
+        f"  {apply.RESAMPLE_NOTE}\n"
         "3D Slicer: load it as a transform and put it on the moving volume"
     )
 

@@ -1,7 +1,5 @@
 """The findings of one scan: places, or structures with a volume."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +11,9 @@ from numpy.typing import NDArray
 from landmark_dir.errors import BadPoints
 from landmark_dir.geometry import index_to_physical
 from landmark_dir.io.point_files import read_point_list
-from landmark_dir.io.text_files import numbers, quoted, read_text
 from landmark_dir.structures.reading import read_structures
 
 POINT_SUFFIXES = (".json", ".fcsv", ".txt", ".csv")
-NAME_COLUMNS = ("name", "label", "finding")
-AXES = ("x", "y", "z")
 
 
 class Finding(NamedTuple):
@@ -43,8 +38,8 @@ def read_findings(
 ) -> list[Finding]:
     """Read findings; the suffix tells points from structures.
 
-    Points: 3D Slicer's markups (`.mrk.json`, `.json`, `.fcsv`), elastix point files (`.txt`), CSV
-    with the columns x, y, z (LPS mm) and, if there is one, name. Anything else: structures, as
+    Points: `.mrk.json`, `.json`, `.fcsv`, `.txt` and `.csv`, as `read_point_list` reads them,
+    wherever points are read. Anything else: structures, as
     `read_structures` reads them (label map, DICOM SEG, RTSTRUCT). A map of one label only is taken
     apart into its connected parts.
 
@@ -70,31 +65,9 @@ def read_findings(
 
 
 def _points(path: Path) -> list[Finding]:
-    if path.suffix.lower() == ".csv":
-        return _csv_points(path)
     points, labels = read_point_list(path)
     names = labels or [str(row) for row in range(1, len(points) + 1)]
     return [Finding(name, place) for name, place in zip(names, points, strict=True)]
-
-
-def _csv_points(path: Path) -> list[Finding]:
-    lines = [line for line in csv.reader(io.StringIO(read_text(path))) if line]
-    header = [word.strip().lower() for word in lines[0]] if lines else []
-    if any(header.count(axis) != 1 for axis in AXES):
-        raise BadPoints(
-            f"{path}, line 1: expected the columns x, y, z (LPS mm) and name, found "
-            f"{quoted(', '.join(header))}"
-        )
-    columns = [header.index(axis) for axis in AXES]
-    named = next((header.index(name) for name in NAME_COLUMNS if name in header), None)
-    found = []
-    for row, line in enumerate(lines[1:], start=2):
-        where = f"{path}, line {row}"
-        if len(line) != len(header):
-            raise BadPoints(f"{where}: expected {len(header)} cells, found {len(line)}")
-        place = np.array(numbers([line[k].strip() for k in columns], 3, where))
-        found.append(Finding(str(row - 1) if named is None else line[named].strip(), place))
-    return found
 
 
 def _structures(path: Path, grid: sitk.Image, frame: str | None) -> list[Finding]:

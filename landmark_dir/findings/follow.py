@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,12 +23,15 @@ from landmark_dir.io import run_folder
 from landmark_dir.io.outputs import output_place, replacing
 from landmark_dir.io.slicer_points import write_markups
 from landmark_dir.io.text_files import write_text
+from landmark_dir.points import frame_hint
 from landmark_dir.registration.carry import frame_of_reference
 from landmark_dir.registration.inputs import as_path
 from landmark_dir.registration.result import Result, open_run
 
 if TYPE_CHECKING:
     from landmark_dir.report.findings_page import Spot
+
+log = logging.getLogger(__name__)
 
 BESIDE = (".mrk.json", ".html")
 SAME, NEW, GONE = "same", "new", "gone"
@@ -121,6 +125,8 @@ def follow(
         raise BadArgument(f"of: expected fixed or moving, found {of!r}")
     files = None if out is None else _files(out, overwrite)
     own = _given(findings, result, of)
+    if hint := frame_hint(_places(own), _grid(result, of)):
+        log.warning("most findings lie outside the %s image%s", of, hint)
     there = None if found is None else _given(found, result, other(of))
     followed = _followed(result, own, of, there)
     if files is not None:

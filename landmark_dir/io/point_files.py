@@ -11,6 +11,7 @@ import numpy as np
 
 from landmark_dir.errors import BadPoints
 from landmark_dir.geometry import Points, as_points
+from landmark_dir.io.csv_points import read_csv_points, write_csv_points
 from landmark_dir.io.slicer_points import (
     PointList,
     read_fcsv,
@@ -21,6 +22,7 @@ from landmark_dir.io.slicer_points import (
 from landmark_dir.io.text_files import BLANKS, numbers, quoted, read_text, write_text
 from landmark_dir.points import PointPairs
 
+KINDS = "tables (.csv with the columns x, y, z) and 3D Slicer's lists (.mrk.json, .fcsv)"
 CSV_COLUMNS = ("fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z", "score")
 
 
@@ -64,7 +66,10 @@ def read_elastix_points(path: str | Path) -> Points:
             "; write physical mm (LPS) under the word 'point'"
         )
     if kind != "point":
-        raise BadPoints(f"{path}, line 1: expected the word 'point', found {quoted(kind)}")
+        raise BadPoints(
+            f"{path}, line 1: expected the word 'point', found {quoted(kind)}; {KINDS} "
+            "are told by their suffix"
+        )
     count = lines[1].strip(BLANKS) if len(lines) > 1 else ""
     if not (count.isascii() and count.isdigit()):
         raise BadPoints(
@@ -87,7 +92,8 @@ def read_point_list(path: str | Path) -> PointList:
     """Read points and their labels.
 
     The suffix tells the kind of file, wherever points are read: `.json` (also `.mrk.json`) and
-    `.fcsv` are 3D Slicer's, every other is an elastix point file, which has no labels.
+    `.fcsv` are 3D Slicer's, `.csv` is a table with the columns x, y, z, every other is an elastix
+    point file, which has no labels.
 
     Raises
     ------
@@ -99,6 +105,8 @@ def read_point_list(path: str | Path) -> PointList:
         return read_markups(path)
     if name.endswith(".fcsv"):
         return read_fcsv(path)
+    if name.endswith(".csv"):
+        return read_csv_points(path)
     return PointList(read_elastix_points(path))
 
 
@@ -109,6 +117,8 @@ def write_point_list(listed: PointList, path: str | Path) -> None:
         write_markups(listed.points, path, labels=listed.labels)
     elif name.endswith(".fcsv"):
         write_fcsv(listed, path)
+    elif name.endswith(".csv"):
+        write_csv_points(listed, path)
     else:
         write_elastix_points(listed.points, path)
 

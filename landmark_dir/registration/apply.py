@@ -21,6 +21,7 @@ from landmark_dir.io.point_files import (
 )
 from landmark_dir.io.slicer_points import PointList
 from landmark_dir.io.volumes import SUFFIXES, check_labels, read_labels, write_volume
+from landmark_dir.points import frame_hint
 from landmark_dir.registration.inputs import Volume, as_path, as_volume
 from landmark_dir.registration.result import Result, open_run
 from landmark_dir.transforms import export as transform_export
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 UNSOLVED_MM = 0.01  # residual of the inverse of a point that is none
 UNSOLVED_VOXEL_MM = 0.1  # residual above which a voxel counts as not inverted
+RESAMPLE_NOTE = (
+    "then clip it to the smallest and the largest value of the moving image, which cubic "
+    "interpolation exceeds at edges, and round it if the moving image holds integers"
+)
 OUTSIDE_STRIDE = 4  # voxels between the samples that tell whether two images meet at all
 
 
@@ -87,8 +92,9 @@ def warp_points(
 ) -> Points:
     """Map fixed points [N, 3], LPS mm, or a point file, to moving space.
 
-    Point files, by suffix: 3D Slicer's `.mrk.json`, `.json` and `.fcsv`, whose labels are kept;
-    every other is an elastix point file.
+    Point files, by suffix: 3D Slicer's `.mrk.json`, `.json` and `.fcsv`, and tables (`.csv` with
+    the columns x, y, z and, if wanted, name), whose labels are kept; every other is an elastix
+    point file.
 
     Parameters
     ----------
@@ -233,8 +239,7 @@ def export(run: str | Path | Result, out: str | Path) -> float:
 def resample_call(run: str | Path | Result, exported: str | Path) -> str:
     """The SimpleITK call that makes `warped.nii.gz` from both images and an exported file.
 
-    What it gives still has to be kept within the range of the moving image, and rounded where that
-    is of integers.
+    What it gives still has to be clipped and rounded, as `RESAMPLE_NOTE` says.
     """
     outside = outside_value(opened(run))
     transform = f"sitk.ReadTransform({str(exported)!r})"
@@ -292,7 +297,8 @@ def _warn_outside(result: Result, points: Points) -> None:
     if outside:
         log.warning(
             "%d of %d points lie outside the fixed image, where the transform is a guess; "
-            "expected physical mm (LPS) of the fixed image",
+            "expected physical mm (LPS) of the fixed image%s",
             outside,
             len(points),
+            frame_hint(points, result.grid),
         )

@@ -66,7 +66,8 @@ def _recorded_place(run: Path, named: dict[str, Any], side: str, option: str) ->
     if not named.get("dicom"):
         raise BadRunFolder(
             f"{run}: its {side} image was not read from DICOM; if it was converted from a DICOM "
-            f"series, name the folder of that with {option}"
+            f"series, name the folder of that with {option}, and that of the other side likewise "
+            f"with --{'moving' if side == 'fixed' else 'fixed'}-dicom"
         )
     path = Path(named["path"])
     if not path.exists():

@@ -16,7 +16,7 @@ import landmark_dir
 from landmark_dir.cli.main import main
 from landmark_dir.errors import BadArgument, BadPoints, BadStructures
 from landmark_dir.findings.follow import COLUMNS, follow
-from landmark_dir.geometry import distances_mm, index_to_physical, physical_to_index
+from landmark_dir.geometry import distances_mm, index_to_physical, inside, physical_to_index
 from landmark_dir.io.point_files import read_point_list, write_csv
 from landmark_dir.io.run_folder import HELD_BACK_CSV, LANDMARKS_CSV, RUN_JSON, write_json
 from landmark_dir.io.slicer_points import write_markups
@@ -140,6 +140,21 @@ def test_a_structure_cut_by_the_end_of_its_scan_is_doubtful(
     (found,) = follow(run, tmp_path / "cut.nii.gz").rows
     assert found["place"] == "doubtful"
     assert "reaches the end of its scan" in found["reasons"]
+
+
+def test_findings_in_ras_are_noticed(
+    run: Path, case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = case.phantom.fixed
+    ends = np.array(list(np.ndindex(2, 2, 2))) * (np.array(image.GetSize()) - 3) + 1
+    ras = index_to_physical(image, ends) * (-1, -1, 1)
+    ras = ras[~inside(image, ras)]
+    rows = [",".join(map(str, place)) for place in ras.tolist()]
+    for header, noticed in (("x,y,z", True), ("r,a,s", False)):
+        caplog.clear()
+        (tmp_path / "in.csv").write_text("\n".join([header, *rows, ""]))
+        follow(run, tmp_path / "in.csv")
+        assert ("inside if they are RAS" in caplog.text) == noticed
 
 
 def test_outside_a_scan_no_radius_is_told(run: Path, tmp_path: Path) -> None:

@@ -299,6 +299,43 @@ def test_markups_malformed_are_refused(change: tuple[str, str], said: str, tmp_p
 
 # --- one rule for all files of points ------------------------------------------------------------
 
+@pytest.mark.parametrize(
+    ("header", "sign"), [("x,y,z", 1), ("name, X ,Y,Z", 1), ("l,p,s", 1), ("label,r,a,s,more", -1)]
+)
+def test_a_table_says_by_its_header_what_its_axes_are(
+    header: str, sign: int, tmp_path: Path
+) -> None:
+    named = header.lower().startswith(("name", "label"))
+    row = ("apex," if named else "") + "10,-20.5,30.25" + (",1" if "more" in header else "")
+    (tmp_path / "p.csv").write_text(f"{header}\n{row}\n")
+    listed = read_point_list(tmp_path / "p.csv")
+    assert_array_equal(listed.points, [[sign * 10, sign * -20.5, 30.25]])
+    assert listed.labels == (("apex",) if named else ())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1: expected the columns x, y, z .* found ''"),
+        ("1,2,3\n", "line 1: expected the columns x, y, z .* found '1, 2, 3'"),
+        ("x,y,z,r,a,s\n1,2,3,-1,-2,3\n", "line 1: expected the columns"),
+        ("x,y,z\n1,2\n", "line 2: expected 3 cells, found 2"),
+        ("x,y,z\n1,2,nan\n", "line 2: expected 3 numbers"),
+        ('x,y,z\n"1,2,3\n', "expected cells between commas"),
+    ],
+)
+def test_a_malformed_table_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(BadPoints, match=said):
+        read_point_list(tmp_path / "p.csv")
+
+
+def test_a_message_names_the_kinds_of_files(tmp_path: Path) -> None:
+    (tmp_path / "p.pts").write_text("1 2 3\n")
+    with pytest.raises(BadPoints, match=r"tables \(.csv .*x, y, z\) and 3D Slicer's .*by their"):
+        read_point_list(tmp_path / "p.pts")
+
+
 FCSV = """# Markups fiducial file version = 4.11
 # CoordinateSystem = {system}
 # columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID
@@ -307,7 +344,7 @@ FCSV = """# Markups fiducial file version = 4.11
 """
 
 
-@pytest.mark.parametrize("name", ["p.json", "p.mrk.json", "P.JSON", "p.fcsv", "p.txt", "p.pts"])
+@pytest.mark.parametrize("name", ["p.json", "p.mrk.json", "P.JSON", "p.fcsv", "p.csv", "p.txt", "p.pts"])
 def test_the_suffix_tells_the_kind_wherever_points_are_read(name: str, tmp_path: Path) -> None:
     points, labels = some_points(4), ("a", "b, c", "", 'd "e"')
     write_point_list(PointList(points, labels), tmp_path / name)

@@ -271,6 +271,9 @@ def test_points_outside_are_warned_of(
 ) -> None:
     warp_points(guided.folder, case.judges.fixed[:3] + (0, 0, 5000))
     assert "3 of 3 points lie outside the fixed image" in caplog.text
+    assert "RAS" not in caplog.text
+    warp_points(guided.folder, case.judges.fixed[:3] * (-1, -1, 1))
+    assert "; most lie inside if they are RAS" in caplog.text
     assert len(warp_points(guided.folder, np.zeros((0, 3)))) == 0
 
 

@@ -14,7 +14,7 @@ from small_pairs import Case
 import landmark_dir
 from landmark_dir.errors import BadArgument, BadRunFolder, BadVolume
 from landmark_dir.io.run_folder import TRANSFORM, WARPED
-from landmark_dir.registration.apply import resample_call
+from landmark_dir.registration.apply import RESAMPLE_NOTE, resample_call
 from landmark_dir.registration.result import Result
 
 
@@ -104,6 +104,7 @@ def test_the_printed_call_makes_the_warped_image(
     values = sitk.GetArrayFromImage(moving)
     found = np.rint(sitk.GetArrayFromImage(made).clip(values.min(), values.max()))
     want = sitk.GetArrayFromImage(sitk.ReadImage(str(result.folder / WARPED)))
+    assert all(word in RESAMPLE_NOTE for word in ("clip", "round"))  # as above
     assert_allclose(found, want, atol=1)  # HU, values half-way between two
     assert (found != want).mean() < 0.001
 
