@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import needs
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import settings
 from numpy.typing import NDArray
+from run_schema import complaints
 from small_pairs import Case, make_case
 
 from landmark_dir.elastix.parameters import ParameterMap
+from landmark_dir.io import run_folder
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
 from landmark_dir.registration import stages
 
@@ -53,6 +56,20 @@ def tissue() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     body = np.hypot((x / width - 0.5) / 0.43, (y / height - 0.5) / 0.44) < 1
     texture = 50 + 20 * np.sin(x / 9) + 20 * np.cos(y / 11)
     return np.where(body, texture, -1000).round().astype(np.float32), body
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_run_json_is_as_the_schema_says() -> Iterator[None]:
+    """Hold each `run.json` that a test writes in this process against the schema."""
+    write = run_folder.write_run_json
+
+    def checked(folder: Path, content: dict[str, Any]) -> None:
+        write(folder, content)
+        assert complaints(run_folder.read_run_json(folder)) == []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder, "write_run_json", checked)
+        yield
 
 
 @pytest.fixture

@@ -453,7 +453,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, grid: sitk.Image) -> Path:
         "warnings": ["few landmarks"],
         "verdict": {"verdict": "good", "reasons": ["all is well"]},
     }  # fmt: skip
-    run_folder.write_run_json(run, content)
+    run_folder.write_json(run / run_folder.RUN_JSON, content)
     write_csv(PointPairs(np.ones((2, 3)), np.ones((2, 3)), np.ones(2)), run / "landmarks.csv")
     return run
 

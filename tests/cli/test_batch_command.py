@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner, Result
+from run_schema import complaints
 from small_pairs import Case, make_case
 
 from benchmarks import stand_in
@@ -183,3 +184,6 @@ def test_a_real_batch_keeps_the_parts_asked_for(judged: Path, tmp_path: Path) ->
     with pytest.raises(BadRunFolder, match=r"has no warped\.nii\.gz; make it with"):
         _ = open_run(out / row["folder"]).warped
     assert np.isfinite(float(row["correlation"]))
+    record = run_folder.read_run_json(out / row["folder"])
+    assert complaints(record) == []
+    assert record["case"]["name"] == "Müller 1"

@@ -310,7 +310,7 @@ def test_an_occupied_folder_is_refused_first(out: Path) -> None:
 
 def test_failing_leaves_an_earlier_run_and_no_new_parents(ct: Path, out: Path) -> None:
     out.mkdir()
-    run_folder.write_run_json(out, {"earlier": True})
+    run_folder.write_json(out / run_folder.RUN_JSON, {"earlier": True})
     refused(run("register", "none.nii", "none.nii", "-o", out, "--overwrite"), 1, "no such file")
     assert run_folder.read_run_json(out) == {"earlier": True}
     refused(run("register", "none.nii", "none.nii", "-o", out.parent / "a" / "b" / "run"), 1)
