@@ -10,7 +10,8 @@ TWO = -n 2 --dist loadfile
 # SimpleElastix where it could be installed; its tests are skipped elsewhere, and named at the end
 WITH_SE = $(if $(wildcard $(SE_PYTHON)),LANDMARK_DIR_SIMPLEELASTIX_PYTHON=$(CURDIR)/$(SE_PYTHON))
 
-.PHONY: setup demo lint test test-unit test-engine test-bare test-slicer test-slow bench clean
+.PHONY: setup demo docs links lint test test-unit test-engine test-bare test-slicer test-package test-slow
+.PHONY: bench clean
 
 setup: .venv/ready
 
@@ -34,6 +35,15 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/landmark-dir demo -o runs/demo --overwrite
+
+# warnings are errors: a link that leads nowhere, a page that no one finds, a docstring that breaks
+docs: setup
+	$(BIN)/sphinx-build -W --keep-going -q -E -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+# every address in the internet that the pages name; needs the internet
+links: setup
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
 
 lint: setup
 	$(BIN)/ruff check .
@@ -63,6 +73,17 @@ test-slicer: setup .venv-slicer/ready
 	  && LANDMARK_DIR_COMMAND=$(CURDIR)/$(BIN)/landmark-dir LANDMARK_DIR_PAIR=$$pair \
 	  $(SLICER_PYTHON) -W error slicer/LandmarkDir/Testing/Python/test_scene.py
 
+# what is distributed, in an empty environment of PYTHON: `make test-package PYTHON=python3.13`
+test-package: setup
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+	  && $(BIN)/python -m build --outdir "$$folder/dist" >"$$folder/log" \
+	  && $(BIN)/twine check --strict "$$folder"/dist/* \
+	  && $(BIN)/python tests/small_pairs.py "$$folder/pair" \
+	  && $(PYTHON) -m venv "$$folder/venv" \
+	  && "$$folder/venv/bin/python" $(PIP) "$$folder"/dist/*.whl \
+	  && cd "$$folder" && venv/bin/pip check && venv/bin/landmark-dir info \
+	  && venv/bin/landmark-dir register pair/fixed.nii.gz pair/moving.nii.gz -o run --preset fast -q
+
 test-slow: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -m "slow and not gpu"
 	$(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile many
@@ -71,4 +92,4 @@ bench: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf .venv .venv-simpleelastix .venv-slicer build dist *.egg-info
+	rm -rf .venv .venv-simpleelastix .venv-slicer build dist docs/_build *.egg-info

@@ -16,7 +16,19 @@ from training.options import TrainOptions
 
 SHIPPED = Path(__file__).parents[1] / "landmark_dir" / "models" / "files"
 
-CARD = """# `{name}`
+CARD = """---
+license: apache-2.0
+library_name: landmark_dir
+pipeline_tag: keypoint-detection
+tags:
+- medical
+- computed-tomography
+- image-registration
+- landmarks
+- {network}-network
+---
+
+# `{name}`
 
 Weights of the `{network}` network. The code of this repository trained them, starting from random
 numbers.

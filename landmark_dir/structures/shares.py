@@ -1,8 +1,8 @@
 """How much of each voxel lies in a structure, and which voxels then are the structure.
 
 A mask that is looked up voxel by voxel gets uneven, and one that is cut off at a half of its linear
-interpolation loses what is small (docs/how-to/structures.md). So a structure keeps its volume here: it gets
-as many voxels as its shares sum up to, those with the largest shares.
+interpolation loses what is small (docs/how-to/structures.md). So a structure keeps its volume
+here: it gets as many voxels as its shares sum up to, those with the largest shares.
 """
 
 import numpy as np

@@ -344,7 +344,10 @@ FCSV = """# Markups fiducial file version = 4.11
 """
 
 
-@pytest.mark.parametrize("name", ["p.json", "p.mrk.json", "P.JSON", "p.fcsv", "p.csv", "p.txt", "p.pts"])
+NAMES = ("p.json", "p.mrk.json", "P.JSON", "p.fcsv", "p.csv", "p.txt", "p.pts")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_suffix_tells_the_kind_wherever_points_are_read(name: str, tmp_path: Path) -> None:
     points, labels = some_points(4), ("a", "b, c", "", 'd "e"')
     write_point_list(PointList(points, labels), tmp_path / name)

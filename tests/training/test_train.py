@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from landmark_dir.models.device import torch_threads
 from landmark_dir.models.paper import PaperNetwork
@@ -201,6 +202,9 @@ def test_weights_ship_with_their_card(run: Run, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="say --overwrite"):
         exporting.export(run.folder, "mine", "one CPU thread")
     card = path.with_suffix(".md").read_text()
+    _, header, body = card.split("---\n", 2)
+    assert yaml.safe_load(header)["license"] == "apache-2.0"
+    assert body.startswith("\n# `mine`\n")
     assert load_weights(path).sha256 in card
     step = int(load_weights(path).metadata["step"])
     assert f"{2 * step} image pairs" in card
