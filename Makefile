@@ -87,6 +87,7 @@ test-package: setup
 test-slow: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m pytest -m "slow and not gpu"
 	$(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile many
+	$(MAKE) test-package
 
 bench: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m benchmarks.run

@@ -56,7 +56,7 @@ class PhantomOptions:
     own_grid : bool
         Give the moving image another direction, spacing, number of slices and origin.
     displacement_mm : float
-        Mean |T(x) - x| in the body, 0..15 (beyond, T may fold); 0 makes T the identity and
+        Mean `|T(x) - x|` in the body, 0..15 (beyond, T may fold); 0 makes T the identity and
         leaves all else as it is.
     contrast, gas : bool
         Whether the moving scan is enhanced, and whether its bowel gas lies elsewhere.

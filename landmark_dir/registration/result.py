@@ -83,7 +83,7 @@ class Result:
 
     @cached_property
     def fixed(self) -> sitk.Image | None:
-        """The fixed image, if it is at hand: of a run that was opened, if its file is unchanged."""
+        """The fixed image; None if a run was opened and the file is not there as it was."""
         if self.given_fixed is not None:
             return self.given_fixed
         return self.image("fixed")
@@ -121,12 +121,12 @@ class Result:
 
     @property
     def displacement(self) -> sitk.Image:
-        """T(x) - x at each voxel of the fixed grid: vector image, float32, mm, LPS."""
+        """T(x) - x at each voxel of the fixed grid; a vector image, float32, mm, LPS."""
         return displacement(self.chain, self.grid)
 
     @property
     def jacobian(self) -> sitk.Image:
-        """Determinant of dT/dx at each voxel of the fixed grid, float32; 0 and below: folded."""
+        """Determinant of dT/dx at each voxel of the fixed grid, float32; folded where <= 0."""
         return jacobian(self.chain, self.grid)
 
     def moved_to(self, folder: Path) -> "Result":
