@@ -76,8 +76,10 @@ test-slicer: setup .venv-slicer/ready
 # what is distributed, in an empty environment of PYTHON: `make test-package PYTHON=python3.13`
 test-package: setup
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
-	  && $(BIN)/python -m build --outdir "$$folder/dist" >"$$folder/log" \
-	  && $(BIN)/twine check --strict "$$folder"/dist/* \
+	  && $(PYTHON) -m venv "$$folder/tools" \
+	  && "$$folder/tools/bin/python" $(PIP) build twine \
+	  && "$$folder/tools/bin/python" -m build --outdir "$$folder/dist" >"$$folder/log" \
+	  && "$$folder/tools/bin/twine" check --strict "$$folder"/dist/* \
 	  && $(BIN)/python tests/small_pairs.py "$$folder/pair" \
 	  && $(PYTHON) -m venv "$$folder/venv" \
 	  && "$$folder/venv/bin/python" $(PIP) "$$folder"/dist/*.whl \

@@ -299,6 +299,7 @@ def test_markups_malformed_are_refused(change: tuple[str, str], said: str, tmp_p
 
 # --- one rule for all files of points ------------------------------------------------------------
 
+
 @pytest.mark.parametrize(
     ("header", "sign"), [("x,y,z", 1), ("name, X ,Y,Z", 1), ("l,p,s", 1), ("label,r,a,s,more", -1)]
 )
