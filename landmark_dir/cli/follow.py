@@ -39,7 +39,8 @@ def follow(
     """Carry FINDINGS of one scan of RUN to the other, each with a radius in mm.
 
     FINDINGS: points (3D Slicer's .mrk.json and .fcsv, elastix .txt, or .csv with the columns name,
-    x, y, z in LPS mm) or structures with a volume (label map, DICOM SEG, RTSTRUCT).
+    x, y, z in LPS mm) or structures with a volume (label map, DICOM SEG, RTSTRUCT). Slices are
+    counted from 1 in the order of the volume; that is not DICOM's InstanceNumber.
     """
     with errors_as_sentences():
         followed = following.follow(run, findings, out, of=of, found=found, overwrite=overwrite)
