@@ -3,14 +3,11 @@
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" landmark-dir register fixed.nii.gz moving.nii.gz -o run
 FROM python:3.11-slim-bookworm
 
-# where pip finds torch without CUDA, which would be several GB
+# where pip finds torch without CUDA, which would be several GB more
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
-WORKDIR /source
-COPY . .
-RUN pip install --no-cache-dir -c constraints.txt --index-url "${TORCH_INDEX}" torch \
-    && pip install --no-cache-dir -c constraints.txt . \
-    && rm -rf /source/* \
+RUN --mount=type=bind,target=/source,rw \
+    pip install --no-cache-dir --extra-index-url "${TORCH_INDEX}" -c /source/constraints.txt /source \
     && landmark-dir info
 
 # any user may run it: what is written goes to the mounted folder
