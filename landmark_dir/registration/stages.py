@@ -59,9 +59,12 @@ def open_session(
         closing(find_engine(compute.backend, compute.threads)) as engine,
         _threads(compute.threads),
     ):
-        network = _load_network(options) if seek else None
         record, start = Record(inputs.warnings), work / "initial.txt"
-        session = Session(inputs, engine, work, start, options, network, record, plan)
+        record.took("read", inputs.spent)
+        session = Session(inputs, engine, work, start, options, None, record, plan)
+        if seek:
+            with session.stage("load network"):
+                session = replace(session, network=_load_network(options))
         _write_inputs(session)
         start.write_text(format_translation(start_mm(inputs, options), inputs.fixed), "utf-8")
         if options.affine:

@@ -17,7 +17,7 @@ from landmark_dir.report.plots import distance_plots
 from landmark_dir.report.volumes import GREY_HU, packed, packed_map, place_colours, shown_grid
 
 Table: TypeAlias = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, header, rows
-TABLES = ("metrics", "inputs", "options", "seconds", "versions", "weights")
+TABLES = ("metrics", "inputs", "options", "seconds", "cpu_seconds", "versions", "weights")
 CAUTION = (
     "For research only. Residuals at guiding landmarks are no measure of accuracy; held-back "
     "landmarks guided nothing, but come from the same network. A Jacobian determinant of 0 or "
