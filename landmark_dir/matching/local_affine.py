@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+ALL = slice(None)
 CHUNK = 8192  # places fitted at once; bounds the memory
 REWEIGHTINGS = 3
 RIDGE = 1e-5  # keeps the fit of coplanar or too few neighbours solvable
@@ -22,9 +23,11 @@ class LocalMotion(NamedTuple):
     spread: NDArray[np.float64]  # [N] median distance of the neighbours from their fit
 
 
-def nearest(fixed: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    """Rows [N, count] of the nearest other points."""
-    _, rows = cKDTree(fixed).query(fixed, k=count + 1)
+def nearest(
+    fixed: NDArray[np.float64], count: int, of: NDArray[np.intp] | slice = ALL
+) -> NDArray[np.intp]:
+    """Rows [N, count] of the points nearest to each, itself left out; of some of them, `of`."""
+    _, rows = cKDTree(fixed).query(fixed[of], k=count + 1)
     return np.asarray(rows)[:, 1:]
 
 
