@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landmark_dir.matching.seek_slice import best_columns
-from landmark_dir.models.device import has_bfloat16
+from landmark_dir.models.device import has_bfloat16, share
 from landmark_dir.models.paper import parabola_peak
 from landmark_dir.progress import Progress
 
@@ -183,33 +183,30 @@ def seek_stack(
     """
     levels, _, width = fixed.shape
     unit = torch.from_numpy(fixed.unit_mm).to(fixed.matchability)
-    found: list[Hits] = []
-    for k in range(levels):
+    none = unit.new_zeros(0)
+    nothing = Hits(unit.new_zeros((0, 3)).long(), unit.new_zeros((0, 3)), none, none)
+
+    def sought(k: int) -> Hits:
         flat, matchability = starts(k)
-        if len(flat):
-            start = torch.stack(
-                [
-                    torch.full_like(flat, k),
-                    flat // width,
-                    flat % width,
-                ],
-                1,
-            )
-            tile = tile_of(start[:, 1], start[:, 2], width)
-            order = torch.argsort(tile, stable=True)
-            start, matchability = start[order], matchability[order]
-            tiles, tile = torch.unique_consecutive(tile[order], return_inverse=True)
-            mine = fixed.at(start)
-            there, _ = best_in_windows(mine, tile, moving, middles(k, tiles), window)
-            home = functional.pad(tile_corners(tiles, width), (1, 0), value=k)
-            back, _ = best_in_windows(moving.at(there), tile, fixed, home, window)
-            keep = ((back - start) * unit).norm(dim=1) <= BACK_MM
-            below, similarity = below_places(mine[keep], moving, there[keep])
-            found.append(Hits(start[keep], below, similarity, matchability[keep]))
+        if not len(flat):
+            return nothing
+        start = torch.stack([torch.full_like(flat, k), flat // width, flat % width], 1)
+        tile = tile_of(start[:, 1], start[:, 2], width)
+        order = torch.argsort(tile, stable=True)
+        start, matchability = start[order], matchability[order]
+        tiles, tile = torch.unique_consecutive(tile[order], return_inverse=True)
+        mine = fixed.at(start)
+        there, _ = best_in_windows(mine, tile, moving, middles(k, tiles), window)
+        home = functional.pad(tile_corners(tiles, width), (1, 0), value=k)
+        back, _ = best_in_windows(moving.at(there), tile, fixed, home, window)
+        keep = ((back - start) * unit).norm(dim=1) <= BACK_MM
+        below, similarity = below_places(mine[keep], moving, there[keep])
+        return Hits(start[keep], below, similarity, matchability[keep])
+
+    found = [nothing]
+    for k, hits in enumerate(share(sought, range(levels), unit.device)):
+        found.append(hits)
         progress("", (k + 1) / levels)
-    if not found:
-        none = unit.new_zeros(0)
-        return Hits(unit.new_zeros((0, 3)).long(), unit.new_zeros((0, 3)), none, none)
     return Hits(*(torch.cat(column) for column in zip(*found, strict=True)))
 
 

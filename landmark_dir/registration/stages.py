@@ -30,6 +30,7 @@ from landmark_dir.geometry import Points, as_points, inside, physical_to_index
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import write_elastix_points
 from landmark_dir.options import RegisterOptions
+from landmark_dir.parallel import use_threads
 from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan
 from landmark_dir.registration.inputs import Inputs
@@ -75,11 +76,12 @@ def open_session(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Let SimpleITK use `count` CPU threads in this process, then put its setting back."""
+    """Let SimpleITK and our own work use `count` CPU threads, then put SimpleITK's number back."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     try:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count or before)
-        yield
+        with use_threads(count):
+            yield
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 

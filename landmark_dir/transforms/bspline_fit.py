@@ -15,6 +15,7 @@ from scipy.sparse import csr_array, dia_array, diags_array, eye_array, kron, vst
 from scipy.sparse.linalg import LinearOperator, cg
 
 from landmark_dir.geometry import Points
+from landmark_dir.parallel import share
 from landmark_dir.transforms.bspline import BSpline, Floats
 
 Singles: TypeAlias = NDArray[np.float32]
@@ -165,18 +166,20 @@ def _solved(
     size = (len(diagonal), len(diagonal))
 
     def normal(x: Singles) -> Singles:
-        bent: Singles = bending @ x + np.float32(RIDGE) * x
-        return bent + across @ (weight * (design @ x))
+        bent = bending @ x + np.float32(RIDGE) * x
+        return np.asarray(bent + across @ (weight * (design @ x)))
 
     system = LinearOperator(size, matvec=normal, dtype=np.float32)
     scaled = LinearOperator(size, matvec=lambda x: x / diagonal, dtype=np.float32)
-    solved = [
-        cg(system, across @ (weight * component), x0, rtol=TOLERANCE, maxiter=STEPS, M=scaled)[0]
-        for component, x0 in zip(
-            wanted.astype(np.float32).T, _flat(spline).astype(np.float32).T, strict=True
-        )
-    ]
-    values = np.reshape(solved, spline.coefficients.shape).astype(np.float64)
+    flat, wanted_32 = _flat(spline).astype(np.float32), wanted.astype(np.float32)
+
+    def component(axis: int) -> Singles:
+        right = across @ (weight * wanted_32[:, axis])
+        x0 = flat[:, axis]
+        return cg(system, right, x0, rtol=TOLERANCE, maxiter=STEPS, M=scaled)[0]  # type: ignore[no-any-return]
+
+    solved = np.stack(list(share(component, range(3))))
+    values = solved.reshape(spline.coefficients.shape).astype(np.float64)
     return replace(spline, coefficients=values)
 
 

@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from landmark_dir.matching import seek_volume
-from landmark_dir.matching.seek_volume import Guides, Pairs3D, Slices, seek_volumes
+from landmark_dir.matching.seek_volume import (
+    WIDE,
+    Guides,
+    Pairs3D,
+    Slices,
+    encoded,
+    seek_volumes,
+)
 from landmark_dir.models.default import EVIDENCE, SeekMaps
 from landmark_dir.models.device import torch_threads
 from landmark_dir.progress import silent
@@ -72,14 +79,15 @@ def _everywhere(xy: Tensor, k: int) -> Tensor:
 
 def _seek(fixed: Slices, moving: Slices, **changes: Any) -> Pairs3D:
     asked: dict[str, Any] = {
-        "encode": _encode,
         "inside": _everywhere,
+        "look": WIDE,
         "through_mm": 10.0,
         "threshold": 0.1,
         "progress": silent,
         **changes,
     }
-    return seek_volumes(CPU, fixed=fixed, moving=moving, **asked)
+    encode = asked.pop("encode", _encode)
+    return seek_volumes(*(encoded(one, encode, CPU, silent) for one in (fixed, moving)), **asked)
 
 
 def _off(pairs: Pairs3D, fixed: Slices, moving: Slices, shift: Any, matrix: Array) -> Array:
@@ -240,7 +248,7 @@ def test_no_more_than_can_be_used_are_measured(
 def test_what_is_done_is_said(still: tuple[Pairs3D, list[tuple[str, float]]]) -> None:
     _, said = still
     stages = list(dict.fromkeys(stage for stage, _ in said))
-    assert stages == ["encode fixed", "encode moving", "seek far", "seek near", "measure"]
+    assert stages == ["seek far", "seek near", "measure"]
     shares = [share for _, share in said]
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] <= 1
