@@ -144,7 +144,7 @@ def _sample_slices(images: Tensor, points: Tensor) -> Tensor:
 
 
 def _with_slopes(image: Tensor) -> Tensor:
-    """An image, and its differences along x, y (, z), grey units a px: [1 + D, ...]; edges go on."""
+    """An image and its slopes along x, y (, z), grey units a px: [1 + D, ...]; edges go on."""
     slopes = []
     for axis in range(-1, -1 - image.ndim, -1):
         size = image.shape[axis]
