@@ -128,19 +128,32 @@ def best_in_windows(
     device = descriptors.device
     reach = torch.arange(-window.levels, window.levels + 1, device=device)
     side = torch.arange(-window.places, TILE + window.places, device=device)
-    grid = torch.stack(torch.meshgrid(reach, side, side, indexing="ij"), -1).view(-1, 3)
+    around_tiles = _rows(stack, corners, (reach, side, side))  # [T, S]
     counts = torch.bincount(tile, minlength=len(corners))
     slot = torch.arange(len(tile), device=device) - (counts.cumsum(0) - counts)[tile]
     packed = descriptors.new_zeros(len(corners), int(counts.max()), descriptors.shape[1])
     packed[tile, slot] = descriptors
-    around = stack.at(corners[:, None] + grid)  # [T, S, C]
+    flat = stack.descriptors.flatten(0, 2)
+    around = flat.index_select(0, around_tiles.flatten()).view(*around_tiles.shape, -1)  # [T, S, C]
     if not _fast_half(descriptors):
         packed, around = packed.float(), around.float()
     similarity = packed @ around.transpose(1, 2)  # [T, K, S]
     best = best_columns(similarity.flatten(0, 1)).view(similarity.shape[:2])[tile, slot]
-    places = corners[tile] + grid[best]
-    last = torch.tensor(stack.shape, device=device) - 1
-    return places.clamp(torch.zeros_like(last), last), similarity[tile, slot, best].float()
+    rows = around_tiles[tile, best]
+    _, height, width = stack.shape
+    places = torch.stack([rows // (height * width), rows // width % height, rows % width], 1)
+    return places, similarity[tile, slot, best].float()
+
+
+def _rows(stack: MapStack, corners: Tensor, steps: tuple[Tensor, ...]) -> Tensor:
+    """Rows [T, S] of the flattened stack: all steps from each corner [T, 3]; edges go on."""
+    level, row, column = (
+        (corners[:, axis, None] + step).clamp(0, size - 1)
+        for axis, (size, step) in enumerate(zip(stack.shape, steps, strict=True))
+    )
+    _, height, width = stack.shape
+    rows = level[:, :, None, None] * height + row[:, None, :, None]
+    return (rows * width + column[:, None, None, :]).flatten(1)
 
 
 def _fast_half(tensor: Tensor) -> bool:
