@@ -29,7 +29,9 @@ def nearest(
     fixed: NDArray[np.float64], count: int, of: NDArray[np.intp] | slice = ALL
 ) -> NDArray[np.intp]:
     """Rows [N, count] of the points nearest to each, itself left out; of some of them, `of`."""
-    _, rows = cKDTree(fixed).query(fixed[of], k=count + 1, workers=thread_count())
+    asked = fixed[of]
+    workers = thread_count() if len(asked) > CHUNK else 1  # threads cost more than a few queries
+    _, rows = cKDTree(fixed).query(asked, k=count + 1, workers=workers)
     return np.asarray(rows)[:, 1:]
 
 

@@ -230,7 +230,9 @@ def _match(
     assert session.network is not None
     with session.stage("pre-align"):
         grid = grid_to_match(session.network.network, inputs.fixed, inputs.moving)
-        prealigned = resample(inputs.moving, chain, grid, inputs.outside_hu())
+        # a first look need not be sharp
+        linear = not again and options.match_passes() > 1
+        prealigned = resample(inputs.moving, chain, grid, inputs.outside_hu(), linear=linear)
         body = body_mask(prealigned)
     with session.stage("landmarks") as progress, device.torch_threads(options.compute.threads):
         look = LEFT if again else WIDE

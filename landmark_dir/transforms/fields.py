@@ -32,6 +32,7 @@ CORRECTIONS = 2
 UNSOLVED_MM = 0.1  # residual above which a voxel counts as not inverted
 SLAB = 500_000  # voxels worked on at once
 TO_A_KNOT = 3  # nodes from where a spline follows b-splines, to a distance of control points
+WORTH = 0.25  # share of the voxels from where on a lattice saves no time
 LEAST_NODES = 4  # that a cubic spline needs
 OFF_MM = 0.05  # most that it may be off
 CHECKED_SLICES, CHECKED = 8, 250  # where that is looked at: slices, voxels of each
@@ -71,7 +72,8 @@ class DenseField:
         lattice.SetSpacing((step * grid.GetSpacing()).tolist())
         lattice.SetOrigin(grid.GetOrigin())
         lattice.SetDirection(grid.GetDirection())
-        self._values = sitk.GetArrayFromImage(displacement(chain, lattice))  # [z, y, x, 3]
+        values = sitk.GetArrayViewFromImage(displacement(chain, lattice))
+        self._values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))  # [z, 3, y, x]
         self._between = [_between(*n) for n in zip(self.nodes, grid.GetSize(), strict=True)]
         self._exact = self._off_mm() > OFF_MM
 
@@ -81,11 +83,13 @@ class DenseField:
         if self._exact:
             return displacement(self._chain, grid)
         along_x, along_y, along_z = self._between
-        depth, height, width, _ = self._values.shape
+        depth, _, height, width = self._values.shape
         found = along_z[start:end] @ self._values.reshape(depth, -1)
-        found = along_y @ found.reshape(-1, height, width * 3)  # [z, y, nodes x, 3]
-        found = along_x @ found.reshape(-1, width, 3)  # [z y, x, 3]
-        field = sitk.GetImageFromArray(found.reshape(*shape_zyx(grid), 3), isVector=True)
+        found = along_y @ found.reshape(-1, height, width)  # [z 3, y, nodes x]
+        found = found.reshape(-1, width) @ along_x.T  # [z 3 y, x]
+        slices, rows, columns = shape_zyx(grid)
+        vectors = found.reshape(slices, 3, rows, columns).transpose(0, 2, 3, 1)
+        field = sitk.GetImageFromArray(np.ascontiguousarray(vectors), isVector=True)
         field.CopyInformation(grid)
         return field
 
@@ -108,7 +112,9 @@ def _nodes(chain: Chain, grid: sitk.Image) -> tuple[int, ...]:
     knots = [step.spacing.min() for step in chain.steps if isinstance(step, BSpline)]
     apart = min(knots, default=np.inf) / TO_A_KNOT
     nodes = np.maximum(np.ceil((size - 1) * spacing / apart) + 1, LEAST_NODES).astype(int)
-    return tuple(np.minimum(nodes, size).tolist())
+    nodes = np.minimum(nodes, size)
+    few = nodes.prod() < WORTH * size.prod()
+    return tuple((nodes if few else size).tolist())
 
 
 def _between(nodes: int, voxels: int) -> NDArray[np.float32]:
@@ -119,8 +125,10 @@ def _between(nodes: int, voxels: int) -> NDArray[np.float32]:
     return np.asarray(make_interp_spline(at, np.eye(nodes))(np.arange(voxels)), dtype=np.float32)
 
 
-def resample(image: sitk.Image, chain: Chain, grid: sitk.Image, outside: float) -> sitk.Image:
-    """Cubic resampling of a moving image onto a grid, by displacements on a lattice of it.
+def resample(
+    image: sitk.Image, chain: Chain, grid: sitk.Image, outside: float, *, linear: bool = False
+) -> sitk.Image:
+    """Cubic or linear resampling of a moving image onto a grid, by displacements on a lattice.
 
     For the network's eyes: a lattice of `LATTICE_MM` is within some hundredths of a mm of a smooth
     transform, and many times as fast. Values keep within the range of the image.
@@ -128,8 +136,10 @@ def resample(image: sitk.Image, chain: Chain, grid: sitk.Image, outside: float) 
     lattice = _lattice(grid)
     field = sitk.Cast(displacement(chain, lattice), sitk.sitkVectorFloat64)
     transform = sitk.DisplacementFieldTransform(field)
-    kind = sitk.sitkFloat32
-    resampled = sitk.Resample(image, grid, transform, sitk.sitkBSpline, outside, kind)
+    kind, between = sitk.sitkFloat32, sitk.sitkLinear if linear else sitk.sitkBSpline
+    resampled = sitk.Resample(image, grid, transform, between, outside, kind)
+    if linear:
+        return resampled
     values = sitk.GetArrayViewFromImage(image)
     return sitk.Clamp(resampled, kind, float(values.min()), float(values.max()))
 
