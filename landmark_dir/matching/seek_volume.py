@@ -47,6 +47,7 @@ from landmark_dir.progress import Progress, part
 FAR_MM = 40.0  # how far a landmark may have moved
 FAR_STEP_MM = 6.0  # between the slices of the far search
 NEAR_MM = 12.0  # how far from where the far search leads, in-plane
+FINEST_MM = 2.0  # least distance of the slices that the network sees
 STEP_MM = 4.0  # least distance of the fixed slices whose landmarks are sought
 FAR_AGREEMENT = OutlierOptions(coarse_mm=30.0, floor_mm=8.0, rounds=3)
 AGREEMENT = OutlierOptions(floor_mm=3.0, rounds=4)
@@ -152,11 +153,16 @@ def seek_volumes(
         Least matchability, 0..1.
     """
     maps, device = (fixed.maps, moving.maps), fixed.maps.matchability.device
+    thin = round(fixed.maps.level_mm / fixed.slices.level_mm)
+
+    def counts(xy: Tensor, k: int) -> Tensor:
+        return inside(xy, k * thin)
+
     guides = NO_GUIDES
     if look.far:
-        guides = _far(*maps, inside, threshold, part(progress, 0.0, 0.4, "seek far"))
+        guides = _far(*maps, counts, threshold, part(progress, 0.0, 0.4, "seek far"))
     told = part(progress, 0.4, 0.75, "seek near")
-    hits = _near(*maps, guides, inside, look, through_mm, threshold, told)
+    hits = _near(*maps, guides, counts, look, through_mm, threshold, told)
     start, found = _in_mm(*maps, hits)
     kept = agreeing(start, found, AGREEMENT)
     if not len(kept):
@@ -188,7 +194,9 @@ def encoded(
     device: torch.device,
     progress: Progress,
 ) -> Encoded:
-    """Encode slices one by one; `encode` says the maps of one [1, 1, H, W]."""
+    """Encode slices, at least `FINEST_MM` apart; `encode` says the maps of one [1, 1, H, W]."""
+    thin = max(1, int(FINEST_MM / slices.level_mm + 1e-6))
+    seen = list(slices.images[::thin])
     descriptors, matchability = [], []
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
 
@@ -196,12 +204,13 @@ def encoded(
         maps = encode(torch.from_numpy(image)[None, None].to(device))
         return maps.descriptors[0].permute(1, 2, 0).to(half), maps.matchability[0]
 
-    for k, (one, other) in enumerate(share(said, list(slices.images), device)):
+    for k, (one, other) in enumerate(share(said, seen, device)):
         descriptors.append(one)
         matchability.append(other)
-        progress("", (k + 1) / len(slices.images))
+        progress("", (k + 1) / len(seen))
     maps_of_all = torch.stack(descriptors), torch.stack(matchability)
-    maps = MapStack(*maps_of_all, float(MAP_PX), slices.level_mm, slices.first_mm)
+    level_mm = thin * slices.level_mm
+    maps = MapStack(*maps_of_all, float(MAP_PX), level_mm, slices.first_mm)
     return Encoded(slices, maps)
 
 

@@ -13,7 +13,15 @@ from torch import Tensor
 from landmark_dir.geometry import Points, physical_to_index
 from landmark_dir.matching.paper import best_answers, encode_stack
 from landmark_dir.matching.seek_slice import MatchFeatures
-from landmark_dir.matching.seek_volume import WIDE, Encoded, Look, Slices, encoded, seek_volumes
+from landmark_dir.matching.seek_volume import (
+    FINEST_MM,
+    WIDE,
+    Encoded,
+    Look,
+    Slices,
+    encoded,
+    seek_volumes,
+)
 from landmark_dir.matching.slices import threshold
 from landmark_dir.models.default import SeekNetwork, scores
 from landmark_dir.models.device import encode, large_pieces
@@ -23,8 +31,6 @@ from landmark_dir.options import DEFAULTS, MatchingOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.preprocessing.slices import SliceStack, stack_slices
 from landmark_dir.progress import Progress, part, silent
-
-FINEST_MM = 2.0  # least slice distance that a volume is matched with
 
 
 def grid_to_match(network: Network, fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:

@@ -245,6 +245,26 @@ def test_no_more_than_can_be_used_are_measured(
     assert np.ptp(pairs.fixed, axis=0).min() >= 12  # still all over the volume
 
 
+def test_of_thin_slices_every_other_is_encoded(tissue_mm: NDArray[np.float32]) -> None:
+    fixed, moving = (
+        _cut(tissue_mm, (1.0, 0.0, 33)),
+        _cut(tissue_mm, (1.0, 0.0, 33), (3.0, 2.0, -4.0)),
+    )
+    assert len(encoded(fixed, _encode, CPU, silent).maps.matchability) == 17
+    seen: set[int] = set()
+
+    def inside(xy: Tensor, k: int) -> Tensor:
+        seen.add(k)
+        return _everywhere(xy, k)
+
+    pairs = _seek(fixed, moving, inside=inside)
+    assert seen <= set(range(0, 33, 2))
+    assert max(seen) == 32
+    off = _off(pairs, fixed, moving, (3.0, 2.0, -4.0), STILL)
+    assert len(off) > 500
+    assert np.median(np.linalg.norm(off, axis=1)) < 0.3  # mm
+
+
 def test_what_is_done_is_said(still: tuple[Pairs3D, list[tuple[str, float]]]) -> None:
     _, said = still
     stages = list(dict.fromkeys(stage for stage, _ in said))
