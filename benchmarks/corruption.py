@@ -22,7 +22,7 @@ from landmark_dir.errors import LandmarkDirError
 from landmark_dir.evaluation.metrics import summarise
 from landmark_dir.evaluation.verdict import residual_mm
 from landmark_dir.io.volumes import read_volume
-from landmark_dir.matching import volumes
+from landmark_dir.matching.volumes import FixedVolume
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.registration.inputs import Volume
@@ -70,13 +70,13 @@ SPOILT: dict[str, Spoil] = {
 
 def spoilt_run(fixed: Volume, moving: Volume, spoil: Spoil, options: RegisterOptions) -> Result:
     """Register with spoilt landmarks; the run folder is gone afterwards."""
-    match_volumes = volumes.match_volumes
+    find = FixedVolume.match
 
     def match(*images: Any, **how: Any) -> PointPairs:
-        return spoil(match_volumes(*images, **how))
+        return spoil(find(*images, **how))
 
     with (
-        patch.object(volumes, "match_volumes", match),
+        patch.object(FixedVolume, "match", match),
         tempfile.TemporaryDirectory() as scratch,
     ):
         return register(fixed, moving, Path(scratch) / "run", options)

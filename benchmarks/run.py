@@ -15,8 +15,8 @@ from benchmarks import (
     landmark_weight,
     lesions,
     lung,
-    network,
     rigid_parts,
+    speed,
     study_faults,
     study_followups,
     study_scale,
@@ -34,8 +34,8 @@ def main() -> None:
     print("## The demo's phantom pair\n\n`landmark-dir demo -o runs/demo`\n")
     with tempfile.TemporaryDirectory() as scratch:
         print(f"```\n{demo(Path(scratch) / 'demo').table()}\n```\n")
-    print("## Speed and memory\n\n`python -m benchmarks.network`\n")
-    network.main()
+    print("## Speed and memory\n\n`python -m benchmarks.speed`\n")
+    speed.main([])
     print("\n## Killed, and on a full disk\n\n`python -m benchmarks.faults`\n")
     faults.main([])
     print(

@@ -65,6 +65,7 @@ class Child:
             start_new_session=True,
         )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.cpu_s = 0.0  # of the child and what it has started, as of its last answer
         threading.Thread(
             target=_forward, args=(self._process.stdout, self._answers), daemon=True
         ).start()
@@ -91,6 +92,7 @@ class Child:
         if not line:
             raise ChildDied(self._last_words())
         content = json.loads(line)
+        self.cpu_s = content["cpu_s"]
         if "error" in content:
             raise ChildFailed(content["error"])
         return content["answer"]
@@ -198,7 +200,8 @@ def _own_stdout() -> TextIO:
 
 
 def _send(answers: TextIO, content: dict[str, Any]) -> None:
-    print(json.dumps(content), file=answers, flush=True)
+    spent = {"cpu_s": sum(os.times()[:4])}  # its own, and that of processes it waited for
+    print(json.dumps(content | spent), file=answers, flush=True)
 
 
 def describe_exit(code: int) -> str:

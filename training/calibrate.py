@@ -28,7 +28,7 @@ from landmark_dir.matching.slices import (
     padded,
     seek_slices,
 )
-from landmark_dir.matching.volumes import seek_prealigned
+from landmark_dir.matching.volumes import FixedVolume
 from landmark_dir.models.default import SeekNetwork, scores
 from landmark_dir.models.weights import load_weights, save_weights
 from landmark_dir.preprocessing.intensity import AIR_HU
@@ -95,7 +95,7 @@ def volume_samples(network: SeekNetwork, volumes: Sequence[Path]) -> Samples:
         pair = make_follow_up(read_volume(path), MOTIONS[number % len(MOTIONS)], seed=number)
         affine = best_affine(pair)
         prealigned = sitk.Resample(pair.moving, pair.fixed, affine, sitk.sitkLinear, AIR_HU)
-        found, evidence = seek_prealigned(network, pair.fixed, prealigned, pair.fixed_body)
+        found, evidence = FixedVolume(network, pair.fixed, pair.fixed_body).seek(prealigned)
         away = mapped(affine, found.moving) - pair.to_moving(found.fixed)
         parts.append(_samples(evidence, np.linalg.norm(away, axis=1)))
     return Samples.joined(parts)

@@ -60,6 +60,11 @@ class Engine:
             self.close()
             self._start()
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of the child, its loading included, as of its last answer."""
+        return self._child.cpu_s
+
     def close(self) -> None:
         """End the child."""
         self._finish()

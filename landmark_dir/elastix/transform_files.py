@@ -169,7 +169,7 @@ def write_bspline(
     chain = read_chain(initial)
     kept = {name: chain[0][name] for name in GRID if name in chain[0]}
     parameters: ParameterMap = {
-        "Transform": ("BSplineTransform",),
+        "Transform": ("RecursiveBSplineTransform",),  # the same values, in less time
         "NumberOfParameters": (str(values.size),),
         "TransformParameters": _numbers(values),
         "HowToCombineTransforms": ("Compose",),

@@ -94,7 +94,9 @@ def correlation(one: sitk.Image, other: sitk.Image, mask: sitk.Image | None = No
     if mask is not None:
         inside = sitk.GetArrayViewFromImage(mask) > 0
         views = [view[inside] for view in views]
-    a, b = (view.astype(np.float64) for view in views)
-    if not a.size or a.std() == 0 or b.std() == 0:
+    a, b = (view.astype(np.float64).ravel() for view in views)
+    if not a.size or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    a -= a.mean()
+    b -= b.mean()
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-CHUNK = 8192  # places fitted at once; bounds the memory
+from landmark_dir.parallel import share, thread_count
+
+ALL = slice(None)
+CHUNK = 2048  # places fitted at once; bounds the memory
 REWEIGHTINGS = 3
 RIDGE = 1e-5  # keeps the fit of coplanar or too few neighbours solvable
 
@@ -22,9 +25,13 @@ class LocalMotion(NamedTuple):
     spread: NDArray[np.float64]  # [N] median distance of the neighbours from their fit
 
 
-def nearest(fixed: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    """Rows [N, count] of the nearest other points."""
-    _, rows = cKDTree(fixed).query(fixed, k=count + 1)
+def nearest(
+    fixed: NDArray[np.float64], count: int, of: NDArray[np.intp] | slice = ALL
+) -> NDArray[np.intp]:
+    """Rows [N, count] of the points nearest to each, itself left out; of some of them, `of`."""
+    asked = fixed[of]
+    workers = thread_count() if len(asked) > CHUNK else 1  # threads cost more than a few queries
+    _, rows = cKDTree(fixed).query(asked, k=count + 1, workers=workers)
     return np.asarray(rows)[:, 1:]
 
 
@@ -47,11 +54,14 @@ def local_motion(
     fixed, moving : ndarray, shape (M, D)
         Row i belongs to row i.
     """
-    parts = []
-    for start in range(0, len(places), CHUNK):
+    move = moving - fixed
+
+    def around(start: int) -> LocalMotion:
         near = rows[start : start + CHUNK]
         offset = fixed[near] - places[start : start + CHUNK, None]  # [n, count, D]
-        parts.append(_fit(offset, (moving - fixed)[near]))
+        return _fit(offset, move[near])
+
+    parts = list(share(around, range(0, len(places), CHUNK)))
     if not parts:
         size = places.shape[1]
         return LocalMotion(np.zeros((0, size)), np.zeros((0, size, size)), np.zeros(0))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landmark_dir.matching.seek_slice import best_columns
-from landmark_dir.models.device import has_bfloat16
+from landmark_dir.models.device import has_bfloat16, share
 from landmark_dir.models.paper import parabola_peak
 from landmark_dir.progress import Progress
 
@@ -128,19 +128,32 @@ def best_in_windows(
     device = descriptors.device
     reach = torch.arange(-window.levels, window.levels + 1, device=device)
     side = torch.arange(-window.places, TILE + window.places, device=device)
-    grid = torch.stack(torch.meshgrid(reach, side, side, indexing="ij"), -1).view(-1, 3)
+    around_tiles = _rows(stack, corners, (reach, side, side))  # [T, S]
     counts = torch.bincount(tile, minlength=len(corners))
     slot = torch.arange(len(tile), device=device) - (counts.cumsum(0) - counts)[tile]
     packed = descriptors.new_zeros(len(corners), int(counts.max()), descriptors.shape[1])
     packed[tile, slot] = descriptors
-    around = stack.at(corners[:, None] + grid)  # [T, S, C]
+    flat = stack.descriptors.flatten(0, 2)
+    around = flat.index_select(0, around_tiles.flatten()).view(*around_tiles.shape, -1)  # [T, S, C]
     if not _fast_half(descriptors):
         packed, around = packed.float(), around.float()
     similarity = packed @ around.transpose(1, 2)  # [T, K, S]
     best = best_columns(similarity.flatten(0, 1)).view(similarity.shape[:2])[tile, slot]
-    places = corners[tile] + grid[best]
-    last = torch.tensor(stack.shape, device=device) - 1
-    return places.clamp(torch.zeros_like(last), last), similarity[tile, slot, best].float()
+    rows = around_tiles[tile, best]
+    _, height, width = stack.shape
+    places = torch.stack([rows // (height * width), rows // width % height, rows % width], 1)
+    return places, similarity[tile, slot, best].float()
+
+
+def _rows(stack: MapStack, corners: Tensor, steps: tuple[Tensor, ...]) -> Tensor:
+    """Rows [T, S] of the flattened stack: all steps from each corner [T, 3]; edges go on."""
+    level, row, column = (
+        (corners[:, axis, None] + step).clamp(0, size - 1)
+        for axis, (size, step) in enumerate(zip(stack.shape, steps, strict=True))
+    )
+    _, height, width = stack.shape
+    rows = level[:, :, None, None] * height + row[:, None, :, None]
+    return (rows * width + column[:, None, None, :]).flatten(1)
 
 
 def _fast_half(tensor: Tensor) -> bool:
@@ -183,33 +196,30 @@ def seek_stack(
     """
     levels, _, width = fixed.shape
     unit = torch.from_numpy(fixed.unit_mm).to(fixed.matchability)
-    found: list[Hits] = []
-    for k in range(levels):
+    none = unit.new_zeros(0)
+    nothing = Hits(unit.new_zeros((0, 3)).long(), unit.new_zeros((0, 3)), none, none)
+
+    def sought(k: int) -> Hits:
         flat, matchability = starts(k)
-        if len(flat):
-            start = torch.stack(
-                [
-                    torch.full_like(flat, k),
-                    flat // width,
-                    flat % width,
-                ],
-                1,
-            )
-            tile = tile_of(start[:, 1], start[:, 2], width)
-            order = torch.argsort(tile, stable=True)
-            start, matchability = start[order], matchability[order]
-            tiles, tile = torch.unique_consecutive(tile[order], return_inverse=True)
-            mine = fixed.at(start)
-            there, _ = best_in_windows(mine, tile, moving, middles(k, tiles), window)
-            home = functional.pad(tile_corners(tiles, width), (1, 0), value=k)
-            back, _ = best_in_windows(moving.at(there), tile, fixed, home, window)
-            keep = ((back - start) * unit).norm(dim=1) <= BACK_MM
-            below, similarity = below_places(mine[keep], moving, there[keep])
-            found.append(Hits(start[keep], below, similarity, matchability[keep]))
+        if not len(flat):
+            return nothing
+        start = torch.stack([torch.full_like(flat, k), flat // width, flat % width], 1)
+        tile = tile_of(start[:, 1], start[:, 2], width)
+        order = torch.argsort(tile, stable=True)
+        start, matchability = start[order], matchability[order]
+        tiles, tile = torch.unique_consecutive(tile[order], return_inverse=True)
+        mine = fixed.at(start)
+        there, _ = best_in_windows(mine, tile, moving, middles(k, tiles), window)
+        home = functional.pad(tile_corners(tiles, width), (1, 0), value=k)
+        back, _ = best_in_windows(moving.at(there), tile, fixed, home, window)
+        keep = ((back - start) * unit).norm(dim=1) <= BACK_MM
+        below, similarity = below_places(mine[keep], moving, there[keep])
+        return Hits(start[keep], below, similarity, matchability[keep])
+
+    found = [nothing]
+    for k, hits in enumerate(share(sought, range(levels), unit.device)):
+        found.append(hits)
         progress("", (k + 1) / levels)
-    if not found:
-        none = unit.new_zeros(0)
-        return Hits(unit.new_zeros((0, 3)).long(), unit.new_zeros((0, 3)), none, none)
     return Hits(*(torch.cat(column) for column in zip(*found, strict=True)))
 
 

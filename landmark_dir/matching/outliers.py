@@ -35,14 +35,7 @@ def agreeing(
     """
     rows = np.arange(len(fixed))
     rows = rows[_median_residual(fixed, moving, options.neighbours) <= options.coarse_mm]
-    for _ in range(options.rounds):
-        if len(rows) <= options.neighbours:
-            return rows[:0]
-        residual = _affine_residual(fixed[rows], moving[rows], options.neighbours)
-        keep = residual <= max(options.floor_mm, options.factor * float(np.median(residual)))
-        rows = rows[keep]
-        if keep.all():
-            break
+    rows = rows[_follow_affine_motion(fixed[rows], moving[rows], options)]
     rows = rows[_in_large_part(fixed[rows], moving[rows], options)]
     return rows if len(rows) > options.neighbours else rows[:0]
 
@@ -55,10 +48,31 @@ def _median_residual(fixed: Coordinates, moving: Coordinates, count: int) -> NDA
     return np.asarray(np.linalg.norm(move - typical, axis=1))
 
 
-def _affine_residual(fixed: Coordinates, moving: Coordinates, count: int) -> NDArray[np.float64]:
-    """Distance, mm, of each displacement from the motion of its neighbours; it takes no part."""
-    around = local_motion(fixed, fixed, moving, nearest(fixed, count))
-    return np.asarray(np.linalg.norm(moving - fixed - around.displacement, axis=1))
+def _follow_affine_motion(fixed: Coordinates, moving: Coordinates, options: OutlierOptions) -> Rows:
+    """Rows of the pairs that follow the affine motion of their neighbours, round after round.
+
+    A pair takes no part in that motion. What fell out matters to its neighbours only, so they alone
+    are looked at again.
+    """
+    residual = np.empty(len(fixed))
+    neighbours = np.empty((len(fixed), options.neighbours), dtype=np.intp)
+    rows = changed = np.arange(len(fixed))
+    for _ in range(options.rounds):
+        if len(rows) <= options.neighbours:
+            return rows[:0]
+        among = nearest(fixed[rows], options.neighbours, np.searchsorted(rows, changed))
+        neighbours[changed] = rows[among]
+        around = local_motion(fixed[changed], fixed, moving, neighbours[changed])
+        off = moving[changed] - fixed[changed] - around.displacement
+        residual[changed] = np.linalg.norm(off, axis=1)
+        typical = float(np.median(residual[rows]))
+        out = np.zeros(len(fixed), dtype=bool)
+        out[rows] = residual[rows] > max(options.floor_mm, options.factor * typical)
+        if not out.any():
+            break
+        rows = rows[~out[rows]]
+        changed = rows[out[neighbours[rows]].any(axis=1)]
+    return rows
 
 
 def _in_large_part(

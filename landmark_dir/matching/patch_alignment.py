@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from landmark_dir.models.device import share
+
 GAIN = (1 / 3, 3.0)  # contrast of a patch of image 2, of that of image 1
 STEP_MM = 1.5  # longest step of an iteration
+AT_ONCE = 1024  # landmarks
 DAMPING = 1e-5  # squared grey units a mm: flat patches stay where they are
 
 
@@ -115,28 +118,41 @@ def _patch(level: Level, spacing: Tensor) -> Patch:
     return Patch(offsets, weights / weights.sum())
 
 
-def sample(image: Tensor, points: Tensor) -> Tensor:
-    """Linear values [N, P] of an image [H, W] or [Z, H, W] at points [N, P, D] px; edges go on."""
-    if image.ndim == 2:
-        return _sample_slice(image, points)
-    depth, height, width = image.shape
+def sample(images: Tensor, points: Tensor) -> Tensor:
+    """Linear values [C, N, P] of images [C, (Z,) H, W] at points [N, P, D] px; edges go on."""
+    if images.ndim == 3:
+        return _sample_slices(images, points)
+    channels, depth, height, width = images.shape
     last = points.new_tensor([width - 1, height - 1, depth - 1])
     x, y, z = points.clamp(torch.zeros_like(last), last).unbind(-1)
-    low = z.floor().clamp(max=max(depth - 2, 0))
-    pile = image.view(-1, width)  # the slices below each other: 2D sampling is three times as fast
-    below = torch.stack([x, y + height * low], -1)
-    above = torch.stack([x, y + height * (low + 1)], -1)
-    first = _sample_slice(pile, below)
-    return first + (z - low) * (_sample_slice(pile, above) - first) if depth > 1 else first
+    low = z.floor()
+    share = z - low
+    pile = images.view(channels, -1, width)  # slices below each other: 2D sampling is quicker
+    y = torch.addcmul(y, low, points.new_tensor(float(height)))
+    first = _sample_slices(pile, torch.stack([x, y], -1))
+    if not share.any():  # all points lie in slices
+        return first
+    y = torch.where(share > 0, y + height, y)
+    return first.lerp_(_sample_slices(pile, torch.stack([x, y], -1)), share)
 
 
-def _sample_slice(image: Tensor, points: Tensor) -> Tensor:
-    extent = points.new_tensor(image.shape[::-1])
-    grid = ((2 * points + 1) / extent - 1).view(1, 1, -1, 2)
-    values = functional.grid_sample(
-        image[None, None], grid, padding_mode="border", align_corners=False
-    )
-    return values.view(points.shape[:2])
+def _sample_slices(images: Tensor, points: Tensor) -> Tensor:
+    extent = points.new_tensor(images.shape[:0:-1])
+    grid = torch.addcmul(1 / extent - 1, points, 2 / extent)[None]
+    values = functional.grid_sample(images[None], grid, padding_mode="border", align_corners=False)
+    return values[0]
+
+
+def _with_slopes(image: Tensor) -> Tensor:
+    """An image and its slopes along x, y (, z), grey units a px: [1 + D, ...]; edges go on."""
+    slopes = []
+    for axis in range(-1, -1 - image.ndim, -1):
+        size = image.shape[axis]
+        first, last = image.narrow(axis, 0, 1), image.narrow(axis, size - 1, 1)
+        slope = torch.cat([image.narrow(axis, 1, size - 1), last], axis)
+        slope -= torch.cat([first, image.narrow(axis, 0, size - 1)], axis)
+        slopes.append(slope.mul_(0.5))
+    return torch.stack([image, *slopes])
 
 
 def _pass(
@@ -149,34 +165,50 @@ def _pass(
     patch: Patch,
     iterations: int,
 ) -> tuple[Tensor, Tensor]:
+    """All landmarks, some at a time: what is at work then stays in the processor's cache."""
+    seen_1, seen_2 = _with_slopes(image_1), image_2[None]
+
+    def pulled(start: int) -> tuple[Tensor, Tensor]:
+        at_1, at_2, bend = (part[start : start + AT_ONCE] for part in (points_1, points_2, motion))
+        return _pulled(seen_1, seen_2, at_1, at_2, bend, spacing, patch, iterations)
+
+    starts = range(0, max(1, len(points_2)), AT_ONCE)
+    found, correlation = zip(*share(pulled, starts, points_2.device), strict=True)
+    return torch.cat(found), torch.cat(correlation)
+
+
+def _pulled(
+    seen_1: Tensor,
+    seen_2: Tensor,
+    points_1: Tensor,
+    points_2: Tensor,
+    motion: Tensor,
+    spacing: Tensor,
+    patch: Patch,
+    iterations: int,
+) -> tuple[Tensor, Tensor]:
     weights = patch.weights
-    at_1 = points_1[:, None] + patch.offsets
-    template = _centred(sample(image_1, at_1), weights)
-    slopes = []
-    for axis in range(points_1.shape[1]):
-        half = torch.zeros_like(spacing)
-        half[axis] = 0.5
-        slope = sample(image_1, at_1 + half) - sample(image_1, at_1 - half)
-        slopes.append(_centred(slope, weights) / spacing[axis])
-    slope_mm = torch.stack(slopes, -1)  # [N, P, D] grey units a mm
-    normal = slope_mm.transpose(1, 2) @ (weights[:, None] * slope_mm)
+    around_1 = _centred(sample(seen_1, points_1[:, None] + patch.offsets), weights)  # [1 + D, N, P]
+    template = around_1[0]
+    slope_mm = (around_1[1:] / spacing[:, None, None]).permute(1, 0, 2)  # [N, D, P] units a mm
+    normal = (slope_mm * weights) @ slope_mm.transpose(1, 2)
     normal = normal + DAMPING * torch.eye(len(spacing), device=normal.device)
     inverse = torch.linalg.inv(normal)
     around_2 = patch.offsets @ motion.transpose(1, 2)
     for _ in range(iterations):
-        seen = _centred(sample(image_2, points_2[:, None] + around_2), weights)
+        seen = _centred(sample(seen_2, points_2[:, None] + around_2)[0], weights)
         gain = _product(seen, template, weights) / _product(seen, seen, weights).clamp(min=1e-9)
         off = (gain.clamp(*GAIN)[:, None] * seen - template) * weights
-        step = -(inverse @ (slope_mm.transpose(1, 2) @ off[..., None]))[..., 0]  # mm of image 1
+        step = -(inverse @ (slope_mm @ off[..., None]))[..., 0]  # mm of image 1
         step = step * (STEP_MM / step.norm(dim=1, keepdim=True).clamp(min=STEP_MM))
         points_2 = points_2 + (motion @ (step / spacing)[..., None])[..., 0]
-    seen = _centred(sample(image_2, points_2[:, None] + around_2), weights)
+    seen = _centred(sample(seen_2, points_2[:, None] + around_2)[0], weights)
     power = _product(seen, seen, weights) * _product(template, template, weights)
     return points_2, _product(seen, template, weights) / power.clamp(min=1e-12).sqrt()
 
 
 def _centred(values: Tensor, weights: Tensor) -> Tensor:
-    return values - (values @ weights)[:, None]
+    return values - (values @ weights)[..., None]
 
 
 def _product(one: Tensor, two: Tensor, weights: Tensor) -> Tensor:

@@ -15,14 +15,14 @@ from landmark_dir.matching.local_affine import LocalMotion, local_motion, with_n
 from landmark_dir.matching.outliers import agreeing
 from landmark_dir.matching.patch_alignment import align
 from landmark_dir.models.default import MAP_PX, SeekMaps
-from landmark_dir.models.device import has_bfloat16
+from landmark_dir.models.device import has_bfloat16, share
 from landmark_dir.models.paper import CELL_PX, parabola_peak
 from landmark_dir.options import OutlierOptions
 
 PER_CELL = CELL_PX // MAP_PX  # places of the map along a cell
 LANDMARKS = 2  # of each cell of a slice; a volume has enough with one
 BACK_PX = 6.0  # forward-backward check: largest distance from the start
-AT_ONCE = 1 << 24  # similarities held at once; bounds the memory
+AT_ONCE = 1 << 21  # similarities held at once, so that they stay in the cache of the processor
 AGREEMENT = OutlierOptions(  # slices may be turned by 45 degrees
     neighbours=16, coarse_mm=30.0, factor=3.0, floor_mm=2.0, rounds=2
 )
@@ -101,10 +101,9 @@ def most_similar(descriptors: Tensor, places: Tensor, width: int) -> tuple[Tenso
     """
     half = torch.bfloat16 if has_bfloat16(places.device.type) else places.dtype
     quick = places.to(half).T
-    found = []
-    for part in torch.split(descriptors.to(half), max(1, AT_ONCE // len(places))):
-        found.append(best_columns(part @ quick))
-    near = _around(torch.cat(found), len(places), width)
+    parts = torch.split(descriptors.to(half), max(1, AT_ONCE // len(places)))
+    found = share(lambda part: best_columns(part @ quick), parts, places.device)
+    near = _around(torch.cat(list(found)), len(places), width)
     exact = (places[near] * descriptors[:, None]).sum(-1)
     best, which = exact.max(1)
     return best, near.gather(1, which[:, None])[:, 0]

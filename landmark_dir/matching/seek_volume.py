@@ -40,12 +40,14 @@ from landmark_dir.matching.seek_slice import (
     better_reading,
 )
 from landmark_dir.models.default import MAP_PX, SeekMaps
+from landmark_dir.models.device import share
 from landmark_dir.options import OutlierOptions
 from landmark_dir.progress import Progress, part
 
 FAR_MM = 40.0  # how far a landmark may have moved
 FAR_STEP_MM = 6.0  # between the slices of the far search
 NEAR_MM = 12.0  # how far from where the far search leads, in-plane
+FINEST_MM = 2.0  # least distance of the slices that the network sees
 STEP_MM = 4.0  # least distance of the fixed slices whose landmarks are sought
 FAR_AGREEMENT = OutlierOptions(coarse_mm=30.0, floor_mm=8.0, rounds=3)
 AGREEMENT = OutlierOptions(floor_mm=3.0, rounds=4)
@@ -106,13 +108,35 @@ class Guides(NamedTuple):
         return np.asarray(points_mm + move)
 
 
+NO_GUIDES = Guides(np.zeros((0, 3)), np.zeros((0, 3)))
+
+
+class Encoded(NamedTuple):
+    """A volume, and what the network says of it."""
+
+    slices: Slices
+    maps: MapStack
+
+
+class Look(NamedTuple):
+    """Which landmarks are sought, and where."""
+
+    far: bool = True  # first a few, far around; else nothing has moved farther than `near_mm`
+    near_mm: float = NEAR_MM  # how far from where the far search leads, in-plane
+    through_mm: float = math.inf  # the same through-plane, where the options allow more
+    step_mm: float = STEP_MM  # least distance of the fixed slices whose landmarks are sought
+
+
+WIDE = Look()
+LEFT = Look(far=False)  # what a pass before has left: nothing is far away any more
+
+
 @torch.inference_mode()
 def seek_volumes(
-    device: torch.device,
-    encode: Callable[[Tensor], SeekMaps],
-    fixed: Slices,
-    moving: Slices,
+    fixed: Encoded,
+    moving: Encoded,
     inside: Callable[[Tensor, int], Tensor],
+    look: Look,
     through_mm: float,
     threshold: float,
     progress: Progress,
@@ -121,8 +145,6 @@ def seek_volumes(
 
     Parameters
     ----------
-    encode : callable
-        Maps of a slice [1, 1, H, W].
     inside : callable
         Which places [N, 2] px of fixed slice k count.
     through_mm : float
@@ -130,28 +152,34 @@ def seek_volumes(
     threshold : float
         Least matchability, 0..1.
     """
-    stacks = [
-        _stack(slices, encode, device, part(progress, start, start + 0.3, name))
-        for name, slices, start in (("encode fixed", fixed, 0.0), ("encode moving", moving, 0.3))
-    ]
-    guides = _far(stacks[0], stacks[1], inside, threshold, part(progress, 0.6, 0.75, "seek far"))
-    told = part(progress, 0.75, 0.9, "seek near")
-    hits = _near(stacks[0], stacks[1], guides, inside, through_mm, threshold, told)
-    start, found = _in_mm(stacks[0], stacks[1], hits)
+    maps, device = (fixed.maps, moving.maps), fixed.maps.matchability.device
+    thin = round(fixed.maps.level_mm / fixed.slices.level_mm)
+
+    def counts(xy: Tensor, k: int) -> Tensor:
+        return inside(xy, k * thin)
+
+    guides = NO_GUIDES
+    if look.far:
+        guides = _far(*maps, counts, threshold, part(progress, 0.0, 0.4, "seek far"))
+    told = part(progress, 0.4, 0.75, "seek near")
+    hits = _near(*maps, guides, counts, look, through_mm, threshold, told)
+    start, found = _in_mm(*maps, hits)
     kept = agreeing(start, found, AGREEMENT)
     if not len(kept):
         none = torch.zeros(0, device=device)
         nothing = MatchFeatures(*[none] * len(MatchFeatures._fields))
         return Pairs3D(np.zeros((0, 3)), np.zeros((0, 3)), nothing)
-    progress("measure", 0.9)
+    progress("measure", 0.75)
     kept = kept[_spread(start[kept], hits.matchability[torch.from_numpy(kept).to(device)])]
-    places, reading, correlation = _measure(fixed, moving, start[kept], found[kept], device)
+    places, reading, correlation = _measure(
+        fixed.slices, moving.slices, start[kept], found[kept], device
+    )
     rows = torch.from_numpy(kept).to(device)
     spread, apart = (torch.from_numpy(mm).to(device) for mm in (reading.spread, reading.apart))
     evidence = MatchFeatures(
         hits.matchability[rows], hits.similarity[rows], correlation, spread, apart
     )
-    return Pairs3D(fixed.pixels(start[kept]), moving.pixels(places), evidence)
+    return Pairs3D(fixed.slices.pixels(start[kept]), moving.slices.pixels(places), evidence)
 
 
 def _spread(points: NDArray[np.float64], matchability: Tensor) -> NDArray[np.intp]:
@@ -159,22 +187,31 @@ def _spread(points: NDArray[np.float64], matchability: Tensor) -> NDArray[np.int
     return spread_rows(points, matchability.double().cpu().numpy(), MEASURED)
 
 
-def _stack(
+@torch.inference_mode()
+def encoded(
     slices: Slices,
     encode: Callable[[Tensor], SeekMaps],
     device: torch.device,
     progress: Progress,
-) -> MapStack:
-    """Encode the slices one by one."""
+) -> Encoded:
+    """Encode slices, at least `FINEST_MM` apart; `encode` says the maps of one [1, 1, H, W]."""
+    thin = max(1, int(FINEST_MM / slices.level_mm + 1e-6))
+    seen = list(slices.images[::thin])
     descriptors, matchability = [], []
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    for k, image in enumerate(slices.images):
+
+    def said(image: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
         maps = encode(torch.from_numpy(image)[None, None].to(device))
-        descriptors.append(maps.descriptors[0].permute(1, 2, 0).to(half))
-        matchability.append(maps.matchability[0])
-        progress("", (k + 1) / len(slices.images))
+        return maps.descriptors[0].permute(1, 2, 0).to(half), maps.matchability[0]
+
+    for k, (one, other) in enumerate(share(said, seen, device)):
+        descriptors.append(one)
+        matchability.append(other)
+        progress("", (k + 1) / len(seen))
     maps_of_all = torch.stack(descriptors), torch.stack(matchability)
-    return MapStack(*maps_of_all, float(MAP_PX), slices.level_mm, slices.first_mm)
+    level_mm = thin * slices.level_mm
+    maps = MapStack(*maps_of_all, float(MAP_PX), level_mm, slices.first_mm)
+    return Encoded(slices, maps)
 
 
 def _starts(
@@ -224,13 +261,17 @@ def _near(
     moving: MapStack,
     guides: Guides,
     inside: Callable[[Tensor, int], Tensor],
+    look: Look,
     through_mm: float,
     threshold: float,
     progress: Progress,
 ) -> Hits:
     """Seek all landmarks near where the guides lead."""
-    window = Window(math.ceil(through_mm / moving.level_mm), math.ceil(NEAR_MM / moving.place_mm))
-    every = max(1, round(STEP_MM / fixed.level_mm))
+    through_mm = min(through_mm, look.through_mm)
+    window = Window(
+        math.ceil(through_mm / moving.level_mm), math.ceil(look.near_mm / moving.place_mm)
+    )
+    every = max(1, round(look.step_mm / fixed.level_mm))
     starts = _starts(fixed, inside, threshold, every, 1)
     return seek_stack(
         fixed, moving, starts, _middles(fixed, moving, guides.moved), window, progress

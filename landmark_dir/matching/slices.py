@@ -1,5 +1,6 @@
 """Two axial slices -> corresponding points, with either network."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,9 @@ from landmark_dir.errors import BadArgument
 from landmark_dir.matching.paper import match_landmarks, pick_landmarks
 from landmark_dir.matching.seek_slice import MatchFeatures, seek
 from landmark_dir.models.default import SeekNetwork, scores
-from landmark_dir.models.device import choose_device, encode
-from landmark_dir.models.weights import Network, load_weights
+from landmark_dir.models.device import choose_device, encode, large_pieces, share
+from landmark_dir.models.paper import SliceLandmarks
+from landmark_dir.models.weights import Network, kept_weights
 from landmark_dir.options import DEFAULTS, MatchingOptions
 
 
@@ -68,7 +70,7 @@ def match_slices(
     """
     for name, hu in (("hu_1", hu_1), ("hu_2", hu_2)):
         _check_slice(hu, name)
-    network = load_weights(weights, choose_device(device)).network
+    network = kept_weights(weights, choose_device(device)).network
     return match_with(network, hu_1, hu_2, options)
 
 
@@ -109,13 +111,19 @@ def match_images(
     network: Network, image_1: Tensor, image_2: Tensor, options: MatchingOptions
 ) -> Matches:
     """Match two slices [1, 1, H, W] in network units; `options.min_score` is left to the caller."""
-    least = threshold(options, network)
+    least, images = threshold(options, network), (image_1, image_2)
     if isinstance(network, SeekNetwork):
-        xy_1, xy_2, evidence = seek_slices(network, image_1, image_2, least)
+        with large_pieces(image_1.device):
+            xy_1, xy_2, evidence = seek_slices(network, image_1, image_2, least)
         return Matches(
             xy_1, xy_2, scores(network.get_buffer("calibration")[0], evidence.features())
         )
-    one, two = (pick_landmarks(network, image, least)[0] for image in (image_1, image_2))
+
+    def pick(image: Tensor) -> SliceLandmarks:
+        return pick_landmarks(network, image, least)[0]
+
+    with large_pieces(image_1.device):
+        one, two = share(pick, images, image_1.device)
     rows, score, _ = match_landmarks(network, one, two)
     return Matches(one.keypoints[rows[:, 0]], two.keypoints[rows[:, 1]], score)
 
@@ -124,5 +132,5 @@ def seek_slices(
     network: SeekNetwork, image_1: Tensor, image_2: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor, MatchFeatures]:
     """Correspondences [N, 2] px of two slices [1, 1, H, W], and what speaks for them."""
-    maps = (encode(network, image_1), encode(network, image_2))
-    return seek((image_1[0, 0], image_2[0, 0]), maps, threshold)
+    one, two = share(partial(encode, network), (image_1, image_2), image_1.device)
+    return seek((image_1[0, 0], image_2[0, 0]), (one, two), threshold)

@@ -13,17 +13,24 @@ from torch import Tensor
 from landmark_dir.geometry import Points, physical_to_index
 from landmark_dir.matching.paper import best_answers, encode_stack
 from landmark_dir.matching.seek_slice import MatchFeatures
-from landmark_dir.matching.seek_volume import Slices, seek_volumes
+from landmark_dir.matching.seek_volume import (
+    FINEST_MM,
+    WIDE,
+    Encoded,
+    Look,
+    Slices,
+    encoded,
+    seek_volumes,
+)
 from landmark_dir.matching.slices import threshold
 from landmark_dir.models.default import SeekNetwork, scores
-from landmark_dir.models.device import encode
+from landmark_dir.models.device import encode, large_pieces
+from landmark_dir.models.paper import PaperNetwork, SliceLandmarks
 from landmark_dir.models.weights import Network
 from landmark_dir.options import DEFAULTS, MatchingOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.preprocessing.slices import SliceStack, stack_slices
 from landmark_dir.progress import Progress, part, silent
-
-FINEST_MM = 2.0  # least slice distance that a volume is matched with
 
 
 def grid_to_match(network: Network, fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
@@ -48,82 +55,117 @@ def grid_to_match(network: Network, fixed: sitk.Image, moving: sitk.Image) -> si
     return grid
 
 
-def match_volumes(
-    fixed: sitk.Image,
-    prealigned: sitk.Image,
-    fixed_body: sitk.Image,
-    prealigned_body: sitk.Image,
-    network: Network,
-    options: MatchingOptions = DEFAULTS.matching,
-    progress: Progress = silent,
-) -> PointPairs:
-    """Match a fixed volume with a moving volume that is resampled into its frame.
-
-    The `default` network's landmarks are sought in three dimensions. With `paper`, slice k of fixed
-    is matched with slice k of `prealigned` and with its neighbours within `options.search_mm`; each
-    landmark keeps its best answer, on either side.
+class FixedVolume:
+    """A fixed volume as it is matched: what the network says of it is kept for further passes.
 
     Parameters
     ----------
-    prealigned : sitk.Image
-        On the grid that `grid_to_match` says.
-    fixed_body, prealigned_body : sitk.Image
-        Masks of where landmarks may lie, on any grid.
-
-    Returns
-    -------
-    PointPairs
-        LPS mm; the moving points lie in the space of `prealigned`.
+    body : sitk.Image
+        Mask of where landmarks may lie, on any grid.
     """
-    if isinstance(network, SeekNetwork):
-        pairs, evidence = seek_prealigned(network, fixed, prealigned, fixed_body, options, progress)
+
+    def __init__(
+        self,
+        network: Network,
+        image: sitk.Image,
+        body: sitk.Image,
+        options: MatchingOptions = DEFAULTS.matching,
+    ) -> None:
+        self._network = network
+        self._body = body
+        self._options = options
+        self._stack = stack_slices(image, network.stride, network.scale)
+        self._encoded: Encoded | None = None
+        self._landmarks: list[SliceLandmarks] | None = None
+
+    def match(
+        self,
+        prealigned: sitk.Image,
+        body: sitk.Image,
+        look: Look = WIDE,
+        progress: Progress = silent,
+    ) -> PointPairs:
+        """Match with a moving volume that is resampled into the frame of this one.
+
+        The `default` network's landmarks are sought in three dimensions. With `paper`, slice k is
+        matched with slice k of `prealigned` and with its neighbours within `options.search_mm`;
+        each landmark keeps its best answer, on either side.
+
+        Parameters
+        ----------
+        prealigned : sitk.Image
+            On the grid that `grid_to_match` says.
+        body : sitk.Image
+            Mask of where landmarks may lie in it, on any grid.
+        look : Look
+            Where the `default` network looks for them.
+
+        Returns
+        -------
+        PointPairs
+            LPS mm; the moving points lie in the space of `prealigned`.
+        """
+        network = self._network
+        if not isinstance(network, SeekNetwork):
+            return self._match_slices(network, prealigned, body, progress)
+        pairs, evidence = self.seek(prealigned, look, progress)
         score = scores(network.get_buffer("calibration")[1], evidence.features())
         pairs = replace(pairs, score=score.double().cpu().numpy())
-        good = pairs.select(pairs.score >= options.min_score)
-        return good.select(_lie_in(prealigned_body, good.moving))
-    least = threshold(options, network)
-    stacks = [stack_slices(image, network.stride, network.scale) for image in (fixed, prealigned)]
-    fixed_landmarks, moving_landmarks = (
-        encode_stack(network, stack, partial(_in_mask, body, stack), least, told)
-        for stack, body, told in (
-            (stacks[0], fixed_body, part(progress, 0.0, 0.3, "encode fixed")),
-            (stacks[1], prealigned_body, part(progress, 0.3, 0.6, "encode moving")),
+        good = pairs.select(pairs.score >= self._options.min_score)
+        return good.select(_lie_in(body, good.moving))
+
+    def seek(
+        self, prealigned: sitk.Image, look: Look = WIDE, progress: Progress = silent
+    ) -> tuple[PointPairs, MatchFeatures]:
+        """Correspondences that `default` finds, not scored, and what speaks for them."""
+        assert isinstance(self._network, SeekNetwork)
+        with large_pieces(self._network.log_scale.device):
+            return self._seek(self._network, prealigned, look, progress)
+
+    def _seek(
+        self, network: SeekNetwork, prealigned: sitk.Image, look: Look, progress: Progress
+    ) -> tuple[PointPairs, MatchFeatures]:
+        stack = self._stack
+        moving_stack = stack_slices(prealigned, network.stride, network.scale)
+        normal = np.array(stack.grid.GetDirection())[2::3]
+        first_mm = [float(normal @ one.grid.GetOrigin()) for one in (stack, moving_stack)]
+        device, say = network.log_scale.device, partial(encode, network)
+        if self._encoded is None:
+            slices = Slices(stack.images, stack.grid.GetSpacing()[2])
+            told = part(progress, 0.0, 0.3, "encode fixed")
+            self._encoded = encoded(slices, say, device, told)
+        slices = Slices(
+            moving_stack.images, moving_stack.grid.GetSpacing()[2], first_mm[1] - first_mm[0]
         )
-    )
-    reach = int(options.search_mm / stacks[0].grid.GetSpacing()[2] + 1e-6)  # slices
-    told = part(progress, 0.6, 1.0, "match")
-    best = best_answers(network, fixed_landmarks, moving_landmarks, reach, options.min_score, told)
-    return _lift(best[:, :3], best[:, 3:6], best[:, 6], stacks)
+        moving = encoded(slices, say, device, part(progress, 0.3, 0.6, "encode moving"))
+        found = seek_volumes(
+            self._encoded,
+            moving,
+            inside=lambda xy, k: _in_mask(self._body, stack, xy, k),
+            look=look,
+            through_mm=self._options.search_mm,
+            threshold=threshold(self._options, network),
+            progress=part(progress, 0.6, 1.0, between=""),
+        )
+        score = np.zeros(len(found.fixed))
+        return _lift(found.fixed, found.moving, score, (stack, moving_stack)), found.evidence
 
-
-def seek_prealigned(
-    network: SeekNetwork,
-    fixed: sitk.Image,
-    prealigned: sitk.Image,
-    fixed_body: sitk.Image,
-    options: MatchingOptions = DEFAULTS.matching,
-    progress: Progress = silent,
-) -> tuple[PointPairs, MatchFeatures]:
-    """Correspondences of two volumes in one frame, not scored, and what speaks for them."""
-    stacks = [stack_slices(image, network.stride, network.scale) for image in (fixed, prealigned)]
-    normal = np.array(stacks[0].grid.GetDirection())[2::3]
-    first = [float(normal @ stack.grid.GetOrigin()) for stack in stacks]
-    slices = [
-        Slices(stack.images, stack.grid.GetSpacing()[2], z - first[0])
-        for stack, z in zip(stacks, first, strict=True)
-    ]
-    found = seek_volumes(
-        network.log_scale.device,
-        partial(encode, network),
-        slices[0],
-        slices[1],
-        inside=lambda xy, k: _in_mask(fixed_body, stacks[0], xy, k),
-        through_mm=options.search_mm,
-        threshold=threshold(options, network),
-        progress=progress,
-    )
-    score = np.zeros(len(found.fixed))
-    return _lift(found.fixed, found.moving, score, stacks), found.evidence
+    def _match_slices(
+        self, network: PaperNetwork, prealigned: sitk.Image, body: sitk.Image, progress: Progress
+    ) -> PointPairs:
+        least, stack = threshold(self._options, network), self._stack
+        moving_stack = stack_slices(prealigned, network.stride, network.scale)
+        if self._landmarks is None:
+            told = part(progress, 0.0, 0.3, "encode fixed")
+            inside = partial(_in_mask, self._body, stack)
+            self._landmarks = encode_stack(network, stack, inside, least, told)
+        told = part(progress, 0.3, 0.6, "encode moving")
+        inside = partial(_in_mask, body, moving_stack)
+        landmarks = encode_stack(network, moving_stack, inside, least, told)
+        reach = int(self._options.search_mm / stack.grid.GetSpacing()[2] + 1e-6)  # slices
+        told, least = part(progress, 0.6, 1.0, "match"), self._options.min_score
+        best = best_answers(network, self._landmarks, landmarks, reach, least, told)
+        return _lift(best[:, :3], best[:, 3:6], best[:, 6], (stack, moving_stack))
 
 
 def _lift(

@@ -1,13 +1,16 @@
 """Where and how the networks compute: device, precision, threads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landmark_dir import parallel
 from landmark_dir.errors import LandmarkDirError
+from landmark_dir.parallel import Item, Result
 
 
 def choose_device(device: str) -> str:
@@ -45,6 +48,30 @@ def torch_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def large_pieces(device: torch.device) -> Iterator[None]:
+    """On the CPU: let torch's threads take the pieces of `share`, not the parts of each step."""
+    if device.type != "cpu":
+        yield
+        return
+    with parallel.use_threads(torch.get_num_threads()), torch_threads(1):
+        yield
+
+
+def share(
+    work: Callable[[Item], Result], items: Sequence[Item], device: torch.device
+) -> Iterator[Result]:
+    """`parallel.share` for inference on the CPU; on another device one after the other."""
+    if device.type != "cpu":
+        return map(work, items)
+    return parallel.share(partial(_alone, work), items)
+
+
+def _alone(work: Callable[[Item], Result], item: Item) -> Result:
+    with torch_threads(1), torch.inference_mode():  # both are matters of each thread
+        return work(item)
 
 
 def encode(network: Any, images: Tensor, *, mixed_precision: bool = True) -> Any:

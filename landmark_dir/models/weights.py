@@ -8,6 +8,7 @@ from a whole one.
 import hashlib
 import importlib.resources
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +86,18 @@ def save_weights(network: Network, path: Path, notes: dict[str, str]) -> None:
     save_file(tensors, temporary, metadata=metadata)
     temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
     temporary.replace(path)
+
+
+def kept_weights(weights: str | Path, device: str = "cpu") -> LoadedWeights:
+    """`load_weights`, read again only if the file has changed; the network is not to be changed."""
+    path = find_weights(weights)
+    file = path.stat()
+    return _kept(path.resolve(), device, file.st_mtime_ns, file.st_size)
+
+
+@lru_cache(maxsize=4)
+def _kept(path: Path, device: str, *_version: int) -> LoadedWeights:
+    return load_weights(path, device)
 
 
 def load_weights(weights: str | Path, device: str = "cpu", *, fold: bool = True) -> LoadedWeights:

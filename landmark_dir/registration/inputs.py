@@ -29,6 +29,7 @@ from landmark_dir.points import PointPairs, check_inside
 from landmark_dir.preprocessing.body_mask import body_mask
 from landmark_dir.preprocessing.intensity import looks_like_ct, within_scanner_range
 from landmark_dir.preprocessing.padding import padding_mask
+from landmark_dir.registration.clock import Clock, Spent
 from landmark_dir.transforms.rigid import count_parts
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Inputs:
         Path, hash and grid of each input, as in `run.json`.
     warnings : tuple of str
         What is doubtful about them.
+    spent : Spent
+        What it took to read and check them.
     """
 
     fixed: sitk.Image
@@ -82,6 +85,7 @@ class Inputs:
     points: PointPairs | None
     sources: Mapping[str, Any]
     warnings: tuple[str, ...]
+    spent: Spent
 
     def outside_hu(self) -> float:
         """What stands for no data around `moving`, and in its padding: its smallest value."""
@@ -119,6 +123,7 @@ def load_inputs(
     BadVolume, BadPoints
         If something is not as expected, or the images hardly overlap.
     """
+    clock = Clock()
     read = {"fixed": _read(fixed, "fixed"), "moving": _read(moving, "moving")}
     images = {name: reading.image for name, reading in read.items()}
     seen = {name: _seen(image) for name, image in images.items()}
@@ -170,6 +175,7 @@ def load_inputs(
         given,
         sources,
         warnings,
+        clock.spent(),
     )
 
 

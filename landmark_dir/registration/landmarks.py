@@ -7,6 +7,7 @@ after the matching sees them, so the registration can be judged at them.
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from landmark_dir.registration.stages import inside_mask, outside_mask
 from landmark_dir.transforms.bspline_fit import fit_spline
 from landmark_dir.transforms.chain import Chain, read_transform, write_after
 from landmark_dir.transforms.fields import resample
+
+if TYPE_CHECKING:  # torch is slow to load
+    from landmark_dir.matching.volumes import FixedVolume
 
 log = logging.getLogger(__name__)
 
@@ -164,13 +168,15 @@ def seek_landmarks(session: Session) -> Landmarks:
     What a first pass misses by a millimetre, a second one sees nearly undeformed. The guides are
     spread over all pairs and projected onto that motion, which knows more than each of them.
     """
-    found, share = _match(session, session.affine_chain, None)
+    fixed = _fixed_volume(session)
+    passes = session.options.match_passes()
+    found, share = _match(session, fixed, session.affine_chain, None)
     most = session.options.most_landmarks()
     if len(found.measured) < ENOUGH:
         return replace(found, guiding=select_spread(found.measured, most))
     motion = dense_motion(session, found.measured, "pass1")
-    for number in range(2, session.options.match_passes() + 1):
-        again, _ = _match(session, read_transform(motion), share)
+    for number in range(2, passes + 1):
+        again, _ = _match(session, fixed, read_transform(motion), share, again=True)
         if again.agreed < found.agreed:
             break
         found, motion = again, dense_motion(session, again.measured, f"pass{number}")
@@ -185,7 +191,24 @@ def projected(pairs: PointPairs, motion: Path, count: int) -> PointPairs:
     return replace(guides, moving=read_transform(motion).map_points(guides.fixed))
 
 
-def _match(session: Session, chain: Chain, share: float | None) -> tuple[Landmarks, float]:
+def _fixed_volume(session: Session) -> "FixedVolume":
+    """The fixed side of all passes."""
+    # torch is slow to load and a run with given points never needs it
+    from landmark_dir.matching.volumes import FixedVolume
+
+    assert session.network is not None
+    inputs, options = session.inputs, session.options.matching
+    return FixedVolume(session.network.network, inputs.fixed, inputs.fixed_body, options)
+
+
+def _match(
+    session: Session,
+    fixed: "FixedVolume",
+    chain: Chain,
+    share: float | None,
+    *,
+    again: bool = False,
+) -> tuple[Landmarks, float]:
     """Match the moving image as `chain` warps it; hold places back, reject outliers.
 
     Parameters
@@ -199,26 +222,21 @@ def _match(session: Session, chain: Chain, share: float | None) -> tuple[Landmar
     share : float
         That was held back: the same in a later pass holds back the same places.
     """
-    # torch is slow to load and a run with given points never needs it
-    from landmark_dir.matching import volumes
+    from landmark_dir.matching.seek_volume import LEFT, WIDE  # as above
+    from landmark_dir.matching.volumes import grid_to_match
     from landmark_dir.models import device
 
     options, inputs = session.options, session.inputs
     assert session.network is not None
     with session.stage("pre-align"):
-        grid = volumes.grid_to_match(session.network.network, inputs.fixed, inputs.moving)
-        prealigned = resample(inputs.moving, chain, grid, inputs.outside_hu())
+        grid = grid_to_match(session.network.network, inputs.fixed, inputs.moving)
+        # a first look need not be sharp
+        linear = not again and options.match_passes() > 1
+        prealigned = resample(inputs.moving, chain, grid, inputs.outside_hu(), linear=linear)
         body = body_mask(prealigned)
     with session.stage("landmarks") as progress, device.torch_threads(options.compute.threads):
-        pairs = volumes.match_volumes(
-            inputs.fixed,
-            prealigned,
-            inputs.fixed_body,
-            body,
-            session.network.network,
-            options.matching,
-            progress,
-        )
+        look = LEFT if again else WIDE
+        pairs = fixed.match(prealigned, body, look, progress)
     with session.stage("outliers"):
         if share is None:
             share = min(options.guides.hold_back, HELD_BACK / max(1, len(pairs)))

@@ -43,6 +43,7 @@ def run_json(session: Session, metrics: dict[str, Any]) -> dict[str, Any]:
         "weights": _known_weights(session.network),
         "metrics": metrics,
         "seconds": session.record.seconds,
+        "cpu_seconds": session.record.cpu_seconds,
         "warnings": session.record.warnings,
     }
 

@@ -1,7 +1,6 @@
 """What the stages of one registration share, and what is taken down of them."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from landmark_dir.elastix.engine import Engine
 from landmark_dir.geometry import centre
 from landmark_dir.options import RegisterOptions
 from landmark_dir.progress import Plan, Progress
+from landmark_dir.registration.clock import Clock, Spent
 from landmark_dir.registration.inputs import Inputs
 from landmark_dir.transforms.chain import Chain, read_transform
 
@@ -47,24 +47,33 @@ class Record:
     """What is taken down while a run goes on: seconds of each stage, warnings.
 
     Each arm of a comparison has one of its own, which starts as a copy of what both share.
+
+    Attributes
+    ----------
+    seconds, cpu_seconds : dict
+        Stage -> seconds on the wall, and of all processors together.
     """
 
-    def __init__(self, warnings: Sequence[str] = (), seconds: dict[str, float] | None = None):
+    def __init__(self, warnings: Sequence[str] = ()) -> None:
         self.warnings = list(warnings)
-        self.seconds = dict(seconds or {})
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
 
     def copy(self) -> "Record":
         """The same so far, to be gone on with apart."""
-        return Record(self.warnings, self.seconds)
+        other = Record(self.warnings)
+        other.seconds, other.cpu_seconds = dict(self.seconds), dict(self.cpu_seconds)
+        return other
 
     def warn(self, warning: str) -> None:
         """Say it in the log, in `run.json` and at the end."""
         log.warning(warning)
         self.warnings.append(warning)
 
-    def took(self, stage: str, seconds: float) -> None:
+    def took(self, stage: str, spent: Spent) -> None:
         """Add to the seconds of a stage."""
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 2)
+        for seconds, more in ((self.seconds, spent.wall_s), (self.cpu_seconds, spent.cpu_s)):
+            seconds[stage] = round(seconds.get(stage, 0.0) + more, 2)
 
 
 @dataclass(frozen=True)
@@ -97,9 +106,9 @@ class Session:
     def stage(self, name: str) -> Iterator[Progress]:
         """Say what is being done and take down its seconds; gives the progress within it."""
         progress = self.plan.begin(self.arm + name)
-        started = time.monotonic()
+        clock = Clock(lambda: self.engine.cpu_s)
         yield progress
-        self.record.took(name, time.monotonic() - started)
+        self.record.took(name, clock.spent())
 
     def file(self, name: str) -> Path:
         """An image file of the scratch folder."""

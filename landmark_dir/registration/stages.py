@@ -30,6 +30,7 @@ from landmark_dir.geometry import Points, as_points, inside, physical_to_index
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import write_elastix_points
 from landmark_dir.options import RegisterOptions
+from landmark_dir.parallel import use_threads
 from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan
 from landmark_dir.registration.inputs import Inputs
@@ -59,9 +60,12 @@ def open_session(
         closing(find_engine(compute.backend, compute.threads)) as engine,
         _threads(compute.threads),
     ):
-        network = _load_network(options) if seek else None
         record, start = Record(inputs.warnings), work / "initial.txt"
-        session = Session(inputs, engine, work, start, options, network, record, plan)
+        record.took("read", inputs.spent)
+        session = Session(inputs, engine, work, start, options, None, record, plan)
+        if seek:
+            with session.stage("load network"):
+                session = replace(session, network=_load_network(options))
         _write_inputs(session)
         start.write_text(format_translation(start_mm(inputs, options), inputs.fixed), "utf-8")
         if options.affine:
@@ -72,11 +76,12 @@ def open_session(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Let SimpleITK use `count` CPU threads in this process, then put its setting back."""
+    """Let SimpleITK and our own work use `count` CPU threads, then put SimpleITK's number back."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     try:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count or before)
-        yield
+        with use_threads(count):
+            yield
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 

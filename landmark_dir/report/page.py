@@ -11,13 +11,14 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmark_dir.geometry import Points, physical_to_index
+from landmark_dir.parallel import share
 from landmark_dir.points import PointPairs
 from landmark_dir.report.markup import asset, document, names_table, rows_table, shown
 from landmark_dir.report.plots import distance_plots
 from landmark_dir.report.volumes import GREY_HU, packed, packed_map, place_colours, shown_grid
 
 Table: TypeAlias = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, header, rows
-TABLES = ("metrics", "inputs", "options", "seconds", "versions", "weights")
+TABLES = ("metrics", "inputs", "options", "seconds", "cpu_seconds", "versions", "weights")
 CAUTION = (
     "For research only. Residuals at guiding landmarks are no measure of accuracy; held-back "
     "landmarks guided nothing, but come from the same network. A Jacobian determinant of 0 or "
@@ -144,11 +145,11 @@ def _runs(arms: Sequence[Arm]) -> str:
 def _data(content: Content) -> dict[str, Any]:
     """What the script draws."""
     grid = shown_grid(content.fixed)
-    images = [packed("fixed", content.fixed, grid), packed("moving, before", content.before, grid)]
+    images = [("fixed", content.fixed), ("moving, before", content.before)]
     maps = []
     for arm in content.arms:
         if arm.warped is not None:
-            images.append(packed(f"warped, {arm.name}", arm.warped, grid))
+            images.append((f"warped, {arm.name}", arm.warped))
         for kind, image in (("displacement", arm.displacement_mm), ("jacobian", arm.jacobian)):
             if image is not None:
                 maps.append(packed_map(f"{kind}, {arm.name}", image, grid, kind))
@@ -156,7 +157,7 @@ def _data(content: Content) -> dict[str, Any]:
         "size": grid.GetSize(),
         "spacing": grid.GetSpacing(),
         "greys": GREY_HU,
-        "images": images,
+        "images": list(share(lambda named: packed(*named, grid), images)),
         "maps": maps,
         "landmarks": _landmarks(content, grid),
     }

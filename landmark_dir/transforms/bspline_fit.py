@@ -7,13 +7,18 @@ goes from a coarse grid to a fine one, each level starting where the coarser one
 """
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array, dia_array, diags_array, eye_array, kron, vstack
 from scipy.sparse.linalg import LinearOperator, cg
 
 from landmark_dir.geometry import Points
+from landmark_dir.parallel import share
 from landmark_dir.transforms.bspline import BSpline, Floats
+
+Singles: TypeAlias = NDArray[np.float32]
 
 LEVELS = 3  # grids, each half as wide as the one before
 BORDER = 2  # control points beyond the box of the points that are mapped
@@ -76,7 +81,7 @@ def fit_spline(
     for level in range(LEVELS):
         if level:
             spline = refined(spline)
-        design = _design(points, spline)
+        design = _single(_design(points, spline))
         bends = _bends(spline.coefficients.shape[1:])
         for _ in range(ROUNDS):
             flat = _flat(spline)
@@ -154,27 +159,35 @@ def _differences(count: int, stencil: tuple[int, ...]) -> dia_array:
 def _solved(
     spline: BSpline, design: csr_array, weight: Floats, wanted: Points, bending: csr_array
 ) -> BSpline:
-    """The coefficients that fit best, from those at hand; all three components at once."""
-    start = _flat(spline)
-    across = csr_array(design.T.tocsr())
-    diagonal = (across.power(2) @ weight + bending.diagonal() + RIDGE)[:, None]
-    size = (start.size, start.size)
+    """The coefficients that fit best, from those at hand."""
+    weight = weight.astype(np.float32)
+    bending, across = _single(bending), design.T
+    diagonal = across.power(2) @ weight + bending.diagonal() + np.float32(RIDGE)
+    size = (len(diagonal), len(diagonal))
 
-    def normal(flat: Floats) -> Floats:
-        x = flat.reshape(-1, 3)
-        product = across @ (weight[:, None] * (design @ x)) + bending @ x + RIDGE * x
-        return np.asarray(product.ravel())
+    def normal(x: Singles) -> Singles:
+        bent = bending @ x + np.float32(RIDGE) * x
+        return np.asarray(bent + across @ (weight * (design @ x)))
 
-    def scaled(flat: Floats) -> Floats:
-        return np.asarray((flat.reshape(-1, 3) / diagonal).ravel())
+    system = LinearOperator(size, matvec=normal, dtype=np.float32)
+    scaled = LinearOperator(size, matvec=lambda x: x / diagonal, dtype=np.float32)
+    flat, wanted_32 = _flat(spline).astype(np.float32), wanted.astype(np.float32)
 
-    solved, _ = cg(
-        LinearOperator(size, matvec=normal, dtype=np.float64),
-        (across @ (weight[:, None] * wanted)).ravel(),
-        x0=start.ravel(),
-        rtol=TOLERANCE,
-        maxiter=STEPS,
-        M=LinearOperator(size, matvec=scaled, dtype=np.float64),
-    )
-    values = solved.reshape(-1, 3).T.reshape(spline.coefficients.shape)
+    def component(axis: int) -> Singles:
+        right = across @ (weight * wanted_32[:, axis])
+        x0 = flat[:, axis]
+        return cg(system, right, x0, rtol=TOLERANCE, maxiter=STEPS, M=scaled)[0]  # type: ignore[no-any-return]
+
+    solved = np.stack(list(share(component, range(3))))
+    values = solved.reshape(spline.coefficients.shape).astype(np.float64)
     return replace(spline, coefficients=values)
+
+
+def _single(matrix: csr_array) -> csr_array:
+    """In single precision: products with it take a fifth of the time, and are exact enough."""
+    parts = (
+        matrix.data.astype(np.float32),
+        matrix.indices.astype(np.int32),
+        matrix.indptr.astype(np.int32),
+    )
+    return csr_array(parts, shape=matrix.shape)

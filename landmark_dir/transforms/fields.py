@@ -8,8 +8,18 @@ from collections.abc import Iterator
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
 
-from landmark_dir.geometry import Points, as_points, distances_mm, inside, shape_zyx, voxel_centres
+from landmark_dir.geometry import (
+    Points,
+    as_points,
+    distances_mm,
+    index_to_physical,
+    inside,
+    shape_zyx,
+    voxel_centres,
+)
+from landmark_dir.transforms.bspline import BSpline
 from landmark_dir.transforms.chain import Chain
 
 INVERSE_STEPS = 60
@@ -21,6 +31,11 @@ LATTICE_MM = 4.0  # where the inverse is found first, before each voxel is corre
 CORRECTIONS = 2
 UNSOLVED_MM = 0.1  # residual above which a voxel counts as not inverted
 SLAB = 500_000  # voxels worked on at once
+TO_A_KNOT = 3  # nodes from where a spline follows b-splines, to a distance of control points
+WORTH = 0.25  # share of the voxels from where on a lattice saves no time
+LEAST_NODES = 4  # that a cubic spline needs
+OFF_MM = 0.05  # most that it may be off
+CHECKED_SLICES, CHECKED = 8, 250  # where that is looked at: slices, voxels of each
 
 
 def displacement(chain: Chain, grid: sitk.Image) -> sitk.Image:
@@ -36,8 +51,84 @@ def displacement(chain: Chain, grid: sitk.Image) -> sitk.Image:
     return field
 
 
-def resample(image: sitk.Image, chain: Chain, grid: sitk.Image, outside: float) -> sitk.Image:
-    """Cubic resampling of a moving image onto a grid, by displacements on a lattice of it.
+class DenseField:
+    """T(x) - x at the voxels of a grid, a slab of slices at a time.
+
+    b-splines are slow to evaluate, and smooth: their displacement is evaluated on a lattice,
+    `TO_A_KNOT` nodes to a control point, and a cubic spline through these is evaluated at the
+    voxels. Where that is off by more than `OFF_MM` at any of some voxels, or saves nothing, each
+    voxel is evaluated.
+    """
+
+    def __init__(self, chain: Chain, grid: sitk.Image) -> None:
+        self._chain, self._grid = chain, grid
+        self.nodes = _nodes(chain, grid)
+        self._exact = self.nodes == grid.GetSize()
+        if self._exact:
+            return
+        voxels = np.array(grid.GetSize())
+        lattice = sitk.Image(self.nodes, sitk.sitkUInt8)
+        step = (voxels - 1) / (np.array(self.nodes) - 1)
+        lattice.SetSpacing((step * grid.GetSpacing()).tolist())
+        lattice.SetOrigin(grid.GetOrigin())
+        lattice.SetDirection(grid.GetDirection())
+        values = sitk.GetArrayViewFromImage(displacement(chain, lattice))
+        self._values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))  # [z, 3, y, x]
+        self._between = [_between(*n) for n in zip(self.nodes, grid.GetSize(), strict=True)]
+        self._exact = self._off_mm() > OFF_MM
+
+    def slab(self, start: int, end: int) -> sitk.Image:
+        """The displacement of slices `start` to `end`, which is left out: float32, mm, LPS."""
+        grid = self._grid[:, :, start:end]
+        if self._exact:
+            return displacement(self._chain, grid)
+        along_x, along_y, along_z = self._between
+        depth, _, height, width = self._values.shape
+        found = along_z[start:end] @ self._values.reshape(depth, -1)
+        found = along_y @ found.reshape(-1, height, width)  # [z 3, y, nodes x]
+        found = found.reshape(-1, width) @ along_x.T  # [z 3 y, x]
+        slices, rows, columns = shape_zyx(grid)
+        vectors = found.reshape(slices, 3, rows, columns).transpose(0, 2, 3, 1)
+        field = sitk.GetImageFromArray(np.ascontiguousarray(vectors), isVector=True)
+        field.CopyInformation(grid)
+        return field
+
+    def _off_mm(self) -> float:
+        """How far the spline is off, at most, at voxels of some slices."""
+        rng, (columns, rows, slices) = np.random.default_rng(0), self._grid.GetSize()
+        off = []
+        for k in rng.integers(0, slices, CHECKED_SLICES):
+            x, y = (rng.integers(0, size, CHECKED) for size in (columns, rows))
+            index = np.column_stack([x, y, np.full(CHECKED, k)]).astype(np.float64)
+            points = index_to_physical(self._grid, index)
+            moved = points + sitk.GetArrayViewFromImage(self.slab(int(k), int(k) + 1))[0, y, x]
+            off.append(np.abs(moved - self._chain.map_points(points)).max())
+        return float(max(off))
+
+
+def _nodes(chain: Chain, grid: sitk.Image) -> tuple[int, ...]:
+    """How many nodes along x, y, z are dense enough for the b-splines of a chain; or its voxels."""
+    size, spacing = np.array(grid.GetSize()), np.array(grid.GetSpacing())
+    knots = [step.spacing.min() for step in chain.steps if isinstance(step, BSpline)]
+    apart = min(knots, default=np.inf) / TO_A_KNOT
+    nodes = np.maximum(np.ceil((size - 1) * spacing / apart) + 1, LEAST_NODES).astype(int)
+    nodes = np.minimum(nodes, size)
+    few = nodes.prod() < WORTH * size.prod()
+    return tuple((nodes if few else size).tolist())
+
+
+def _between(nodes: int, voxels: int) -> NDArray[np.float32]:
+    """The cubic spline through values at nodes, at voxels: a matrix [voxels, nodes]."""
+    if nodes == voxels:
+        return np.eye(voxels, dtype=np.float32)
+    at = np.linspace(0, voxels - 1, nodes)
+    return np.asarray(make_interp_spline(at, np.eye(nodes))(np.arange(voxels)), dtype=np.float32)
+
+
+def resample(
+    image: sitk.Image, chain: Chain, grid: sitk.Image, outside: float, *, linear: bool = False
+) -> sitk.Image:
+    """Cubic or linear resampling of a moving image onto a grid, by displacements on a lattice.
 
     For the network's eyes: a lattice of `LATTICE_MM` is within some hundredths of a mm of a smooth
     transform, and many times as fast. Values keep within the range of the image.
@@ -45,8 +136,10 @@ def resample(image: sitk.Image, chain: Chain, grid: sitk.Image, outside: float) 
     lattice = _lattice(grid)
     field = sitk.Cast(displacement(chain, lattice), sitk.sitkVectorFloat64)
     transform = sitk.DisplacementFieldTransform(field)
-    kind = sitk.sitkFloat32
-    resampled = sitk.Resample(image, grid, transform, sitk.sitkBSpline, outside, kind)
+    kind, between = sitk.sitkFloat32, sitk.sitkLinear if linear else sitk.sitkBSpline
+    resampled = sitk.Resample(image, grid, transform, between, outside, kind)
+    if linear:
+        return resampled
     values = sitk.GetArrayViewFromImage(image)
     return sitk.Clamp(resampled, kind, float(values.min()), float(values.max()))
 
@@ -63,7 +156,7 @@ def jacobian(chain: Chain, grid: sitk.Image) -> sitk.Image:
         )
     axes = np.reshape(grid.GetDirection(), (3, 3)) * np.array(grid.GetSpacing())
     found = np.empty(shape_zyx(grid), dtype=np.float32)
-    for start, end in _slabs(grid):
+    for start, end in slabs(grid):
         low, high = max(start - 1, 0), min(end + 1, len(found))  # with a neighbour on either side
         field = displacement(chain, grid[:, :, low:high])
         slab = _determinant(sitk.GetArrayViewFromImage(field), axes)  # [z, y, x]
@@ -73,7 +166,7 @@ def jacobian(chain: Chain, grid: sitk.Image) -> sitk.Image:
     return image
 
 
-def _slabs(grid: sitk.Image) -> Iterator[tuple[int, int]]:
+def slabs(grid: sitk.Image) -> Iterator[tuple[int, int]]:
     """First slice, and the one after the last, of parts of about `SLAB` voxels."""
     columns, rows, slices = grid.GetSize()
     thick = max(1, SLAB // (columns * rows))
@@ -158,7 +251,7 @@ def invert(
     coarse.CopyInformation(lattice)
     field = np.empty((*shape_zyx(grid), 3), np.float32)
     residuals = [np.zeros(0, np.float32)]
-    for start, end in _slabs(grid):
+    for start, end in slabs(grid):
         slab = grid[:, :, start:end]
         moving = voxel_centres(slab)
         # the lattice reaches beyond the grid, so no voxel is left without a first answer

@@ -162,7 +162,7 @@ def test_sampling_is_linear_and_edges_go_on(shape: tuple[int, ...]) -> None:
     size = np.array(shape[::-1])
     points = rng.uniform(-2, size + 1, (50, 6, len(shape))).astype(np.float32)
     points[0], points[1] = 0, size - 1  # the corners themselves
-    got = sample(torch.from_numpy(image), torch.from_numpy(points))
+    (got,) = sample(torch.from_numpy(image)[None], torch.from_numpy(points))
     at = np.moveaxis(points[..., ::-1], -1, 0)
     want = map_coordinates(image, at, order=1, mode="nearest")
     torch.testing.assert_close(got, torch.from_numpy(want), atol=1e-4, rtol=0)  # float32 places

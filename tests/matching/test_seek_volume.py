@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from landmark_dir.matching import seek_volume
-from landmark_dir.matching.seek_volume import Guides, Pairs3D, Slices, seek_volumes
+from landmark_dir.matching.seek_volume import (
+    WIDE,
+    Guides,
+    Pairs3D,
+    Slices,
+    encoded,
+    seek_volumes,
+)
 from landmark_dir.models.default import EVIDENCE, SeekMaps
 from landmark_dir.models.device import torch_threads
 from landmark_dir.progress import silent
@@ -72,14 +79,15 @@ def _everywhere(xy: Tensor, k: int) -> Tensor:
 
 def _seek(fixed: Slices, moving: Slices, **changes: Any) -> Pairs3D:
     asked: dict[str, Any] = {
-        "encode": _encode,
         "inside": _everywhere,
+        "look": WIDE,
         "through_mm": 10.0,
         "threshold": 0.1,
         "progress": silent,
         **changes,
     }
-    return seek_volumes(CPU, fixed=fixed, moving=moving, **asked)
+    encode = asked.pop("encode", _encode)
+    return seek_volumes(*(encoded(one, encode, CPU, silent) for one in (fixed, moving)), **asked)
 
 
 def _off(pairs: Pairs3D, fixed: Slices, moving: Slices, shift: Any, matrix: Array) -> Array:
@@ -237,10 +245,30 @@ def test_no_more_than_can_be_used_are_measured(
     assert np.ptp(pairs.fixed, axis=0).min() >= 12  # still all over the volume
 
 
+def test_of_thin_slices_every_other_is_encoded(tissue_mm: NDArray[np.float32]) -> None:
+    fixed, moving = (
+        _cut(tissue_mm, (1.0, 0.0, 33)),
+        _cut(tissue_mm, (1.0, 0.0, 33), (3.0, 2.0, -4.0)),
+    )
+    assert len(encoded(fixed, _encode, CPU, silent).maps.matchability) == 17
+    seen: set[int] = set()
+
+    def inside(xy: Tensor, k: int) -> Tensor:
+        seen.add(k)
+        return _everywhere(xy, k)
+
+    pairs = _seek(fixed, moving, inside=inside)
+    assert seen <= set(range(0, 33, 2))
+    assert max(seen) == 32
+    off = _off(pairs, fixed, moving, (3.0, 2.0, -4.0), STILL)
+    assert len(off) > 500
+    assert np.median(np.linalg.norm(off, axis=1)) < 0.3  # mm
+
+
 def test_what_is_done_is_said(still: tuple[Pairs3D, list[tuple[str, float]]]) -> None:
     _, said = still
     stages = list(dict.fromkeys(stage for stage, _ in said))
-    assert stages == ["encode fixed", "encode moving", "seek far", "seek near", "measure"]
+    assert stages == ["seek far", "seek near", "measure"]
     shares = [share for _, share in said]
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] <= 1

@@ -17,8 +17,8 @@ from landmark_dir.matching.slices import (
     match_slices,
 )
 from landmark_dir.matching.volumes import (
+    FixedVolume,
     grid_to_match,
-    match_volumes,
 )
 from landmark_dir.models import device
 from landmark_dir.models.device import choose_device, torch_threads
@@ -112,7 +112,8 @@ def test_a_still_pair_matches_in_place_in_world_mm(pair: Phantom) -> None:
     """The whole way with an oblique, anisotropic, off-origin grid."""
     moving = sitk.Resample(pair.moving, pair.fixed, sitk.Transform(), sitk.sitkLinear, -1000.0)
     network = load_weights("paper").network
-    pairs = match_volumes(pair.fixed, moving, body_mask(pair.fixed), body_mask(moving), network)
+    fixed = FixedVolume(network, pair.fixed, body_mask(pair.fixed))
+    pairs = fixed.match(moving, body_mask(moving))
     assert len(pairs) > 200
     move = (pairs.moving - pairs.fixed) @ np.reshape(pair.fixed.GetDirection(), (3, 3))
     assert np.median(np.linalg.norm(move[:, :2], axis=1)) < 2.5  # mm, one voxel in-plane
@@ -131,11 +132,11 @@ def test_the_search_finds_a_shift_of_one_slice(pair: Phantom) -> None:
     shifted.CopyInformation(pair.fixed)
     body = body_mask(pair.fixed)
     network = load_weights("paper").network
-    pairs = match_volumes(pair.fixed, shifted, body, body_mask(shifted), network)
+    pairs = FixedVolume(network, pair.fixed, body).match(shifted, body_mask(shifted))
     step = np.reshape(pair.fixed.GetDirection(), (3, 3))[:, 2] * pair.fixed.GetSpacing()[2]
     assert_allclose(np.median(pairs.moving - pairs.fixed, axis=0), -step, atol=0.2)  # mm
     none = MatchingOptions(search_mm=0.0)
-    still = match_volumes(pair.fixed, shifted, body, body_mask(shifted), network, none)
+    still = FixedVolume(network, pair.fixed, body, none).match(shifted, body_mask(shifted))
     along = (still.moving - still.fixed) @ step / (step @ step)
     assert_allclose(along, 0, atol=1e-6)  # slices; no reach, no through-plane motion
 
@@ -179,7 +180,7 @@ def test_a_motion_of_35_mm_is_found(pair: Phantom) -> None:
         sitk.sitkLinear,
         -1000.0,
     )
-    pairs = match_volumes(pair.fixed, moved, body, body_mask(moved), network)
+    pairs = FixedVolume(network, pair.fixed, body).match(moved, body_mask(moved))
     assert len(pairs) > 500
     error = np.linalg.norm(pairs.moving - pairs.fixed + axes @ shift, axis=1)
     assert np.median(error) < 0.5  # mm
@@ -194,7 +195,7 @@ def test_landmarks_lie_in_both_masks(pair: Phantom) -> None:
     mask.CopyInformation(pair.fixed)
     body = body_mask(pair.fixed)
     for masks in ((mask, body), (body, mask)):
-        pairs = match_volumes(pair.fixed, pair.fixed, *masks, network)
+        pairs = FixedVolume(network, pair.fixed, masks[0]).match(pair.fixed, masks[1])
         columns = [pair.fixed.TransformPhysicalPointToContinuousIndex(p)[0] for p in pairs.moving]
         assert len(columns) > 300
         assert min(columns) > half.shape[2] // 2 - 1.5

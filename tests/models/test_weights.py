@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from landmark_dir.errors import BadWeights
 from landmark_dir.models.default import SeekNetwork
 from landmark_dir.models.paper import PaperNetwork
-from landmark_dir.models.weights import load_weights, save_weights, shipped_weights
+from landmark_dir.models.weights import kept_weights, load_weights, save_weights, shipped_weights
 from landmark_dir.preprocessing.intensity import CT, SCALES
 
 
@@ -114,3 +114,11 @@ def test_weights_that_do_not_say_are_of_ct(file: Path) -> None:
     del metadata["input_scale"]
     save_file(load_file(file), file, metadata=metadata)
     assert load_weights(file).network.scale is CT
+
+
+def test_weights_are_read_again_only_if_the_file_has_changed(file: Path) -> None:
+    first = kept_weights(file)
+    assert kept_weights(str(file)) is first
+    other = SeekNetwork() if isinstance(first.network, PaperNetwork) else PaperNetwork()
+    save_weights(other, file, {})
+    assert type(kept_weights(file).network) is type(other)

@@ -19,6 +19,7 @@ from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan, silent
 from landmark_dir.registration import landmarks as seeking
 from landmark_dir.registration.apply import warp_points
+from landmark_dir.registration.clock import Spent
 from landmark_dir.registration.inputs import load_inputs
 from landmark_dir.registration.landmarks import Landmarks, held_back_places, seek_landmarks
 from landmark_dir.registration.pipeline import find_landmarks, register
@@ -212,13 +213,18 @@ def test_nothing_that_is_fitted_sees_what_is_held_back(
 
 
 def test_each_arm_takes_its_own_seconds_and_warnings() -> None:
-    shared = Record(["odd"], {"affine": 3.0})
+    shared = Record(["odd"])
+    shared.took("affine", Spent(3.0, 5.0))
     other = shared.copy()
-    other.took("b-spline", 2.0)
+    other.took("b-spline", Spent(2.0, 4.0))
     other.warn("few")
-    shared.took("b-spline", 7.0)
+    shared.took("b-spline", Spent(7.0, 13.0))
     assert (shared.seconds, other.seconds) == (
         {"affine": 3.0, "b-spline": 7.0},
         {"affine": 3.0, "b-spline": 2.0},
+    )
+    assert (shared.cpu_seconds, other.cpu_seconds) == (
+        {"affine": 5.0, "b-spline": 13.0},
+        {"affine": 5.0, "b-spline": 4.0},
     )
     assert (shared.warnings, other.warnings) == (["odd"], ["odd", "few"])

@@ -180,6 +180,8 @@ def test_run_json_tells_how_it_came_to_be(guided: Result, case_files: Path) -> N
     assert {"python", "SimpleITK", "itkelastix"} <= set(run["versions"])
     assert run["options"]["seed"] == GUIDED.compute.seed
     assert run["seconds"]["b-spline"] > 0
+    assert run["seconds"].keys() == run["cpu_seconds"].keys()
+    assert run["cpu_seconds"]["b-spline"] > 0.1  # most of it in the process of the engine
     for name, file in (("fixed", "fixed.nii.gz"), ("moving_points", "guides_moving.txt")):
         sha256 = hashlib.sha256((case_files / file).read_bytes()).hexdigest()
         assert run["inputs"][name]["sha256"] == sha256
