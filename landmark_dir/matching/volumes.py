@@ -29,8 +29,11 @@ from landmark_dir.models.paper import PaperNetwork, SliceLandmarks
 from landmark_dir.models.weights import Network
 from landmark_dir.options import DEFAULTS, MatchingOptions
 from landmark_dir.points import PointPairs
+from landmark_dir.preprocessing.slice_profile import slice_distances_mm
 from landmark_dir.preprocessing.slices import SliceStack, stack_slices
 from landmark_dir.progress import Progress, part, silent
+
+FAR_APART_MM = 4.0  # slices farther apart say too little of what lies between them
 
 
 def grid_to_match(network: Network, fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
@@ -38,15 +41,16 @@ def grid_to_match(network: Network, fixed: sitk.Image, moving: sitk.Image) -> si
 
     That of `fixed`; but its slices may hide what `moving` has seen between them. The `default`
     network finds the level itself, so it gets as many slices as `moving` has, or one every
-    `FINEST_MM`.
+    `FINEST_MM`; where those are far apart, one more between each two.
     """
     fixed = sitk.DICOMOrient(fixed, "LPS")
     if not isinstance(network, SeekNetwork):
         return fixed
-    along = np.array(fixed.GetDirection())[2::3] @ np.reshape(moving.GetDirection(), (3, 3))
-    slices_mm = moving.GetSpacing()[int(np.abs(along).argmax())]
     x_mm, y_mm, z_mm = fixed.GetSpacing()
+    _, slices_mm = slice_distances_mm(fixed, moving)
     level_mm = min(z_mm, max(slices_mm, FINEST_MM))
+    if level_mm > FAR_APART_MM:
+        level_mm /= 2
     size = [*fixed.GetSize()[:2], int((fixed.GetSize()[2] - 1) * z_mm / level_mm + 1e-6) + 1]
     grid = sitk.Image(size, sitk.sitkUInt8)
     grid.SetSpacing((x_mm, y_mm, level_mm))

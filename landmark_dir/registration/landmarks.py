@@ -19,6 +19,7 @@ from landmark_dir.matching.outliers import reject_outliers, select_spread
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.preprocessing.body_mask import body_mask
+from landmark_dir.preprocessing.slice_profile import as_thick, slice_distances_mm
 from landmark_dir.registration.session import Session
 from landmark_dir.registration.stages import inside_mask, outside_mask
 from landmark_dir.transforms.bspline_fit import fit_spline
@@ -198,7 +199,8 @@ def _fixed_volume(session: Session) -> "FixedVolume":
 
     assert session.network is not None
     inputs, options = session.inputs, session.options.matching
-    return FixedVolume(session.network.network, inputs.fixed, inputs.fixed_body, options)
+    fixed = as_thick(inputs.fixed, *slice_distances_mm(inputs.fixed, inputs.moving))
+    return FixedVolume(session.network.network, fixed, inputs.fixed_body, options)
 
 
 def _match(
@@ -234,6 +236,8 @@ def _match(
         linear = not again and options.match_passes() > 1
         prealigned = resample(inputs.moving, chain, grid, inputs.outside_hu(), linear=linear)
         body = body_mask(prealigned)
+        fixed_mm, moving_mm = slice_distances_mm(inputs.fixed, inputs.moving)
+        prealigned = as_thick(prealigned, moving_mm, fixed_mm)
     with session.stage("landmarks") as progress, device.torch_threads(options.compute.threads):
         look = LEFT if again else WIDE
         pairs = fixed.match(prealigned, body, look, progress)

@@ -9,7 +9,7 @@ can be undone by itself, so both directions are exact at every point. The patien
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def make_follow_up(
     appearance: bool = True,
     lesions: int = 0,
     growth: float | None = None,
+    slices_mm: float | None = None,
 ) -> FollowUp:
     """Make a pair from a CT volume in HU; the same arguments give the same pair.
 
@@ -116,6 +117,8 @@ def make_follow_up(
     growth : float, optional
         Volume of all of them in the moving image, of that in the fixed one; some stay, grow,
         shrink, vanish and appear if not given.
+    slices_mm : float, optional
+        Distance of the moving slices; drawn if not given.
 
     Raises
     ------
@@ -144,6 +147,8 @@ def make_follow_up(
     skin, soft = skin_and_soft(fixed, body)
     moved, about = draw_motion(skin, soft, limits, slides, moves)
     scanner = draw_scanner(scans)
+    if slices_mm is not None:
+        scanner = replace(scanner, spacing_mm=(*scanner.spacing_mm[:2], slices_mm))
     hu = sitk.GetArrayFromImage(fixed)
     if appearance:
         hu, about["patient"] = change_patient(hu, fixed, body, soft, moved.turn @ BACK, changes)
