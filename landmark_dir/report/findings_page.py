@@ -76,7 +76,9 @@ def write_findings_page(
         for side in missing
     )
     body = said + LEGEND + "".join(_shown(spot, images) for spot in spots) + f"<p>{CAUTION}</p>"
-    path.write_text(document(title, asset("findings.css"), body, None, ""), encoding="utf-8")
+    path.write_text(
+        document(title, asset("base.css") + asset("findings.css"), body, None, ""), encoding="utf-8"
+    )
 
 
 def _shown(spot: Spot, images: Mapping[str, sitk.Image | None]) -> str:
