@@ -94,7 +94,7 @@ def write_run_report(
     held_back = np.arange(len(pairs)) >= len(landmarks.guiding)
     content = Content(
         fixed=session.inputs.fixed,
-        moving=session.inputs.moving,
+        body=session.inputs.fixed_body,
         before=before_registration(session),
         affine=_after_affine(session) if any(arm.warped is not None for arm in arms) else None,
         before_shift_mm=start_mm(session.inputs, session.options),

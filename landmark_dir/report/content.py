@@ -54,6 +54,8 @@ class Content:
 
     Attributes
     ----------
+    body : sitk.Image
+        Where the body is in the fixed image, 0 / 1.
     before : sitk.Image
         The moving image on the fixed grid before any registration.
     affine : sitk.Image or None
@@ -73,7 +75,7 @@ class Content:
     """
 
     fixed: sitk.Image
-    moving: sitk.Image
+    body: sitk.Image
     before: sitk.Image
     affine: sitk.Image | None
     before_shift_mm: NDArray[np.float64]

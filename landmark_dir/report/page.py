@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from landmark_dir.preprocessing.body_mask import body_mask
 from landmark_dir.report import heading
 from landmark_dir.report.content import Arm, Content
 from landmark_dir.report.markup import asset, document, names_table, rows_table
@@ -84,12 +83,11 @@ def _lost(fixed: sitk.Image, grid: sitk.Image, lost: float | None) -> str:
 def _stills(content: Content) -> str:
     """A fixed set of slices, for print and for readers without scripts."""
     images = named_images(content)
-    body = body_mask(content.fixed)
     names = html.escape(", ".join(images))
     figures = "".join(
         f'<figure><img src="{url}" alt="axial slice {number}: {names}"><figcaption>Slice {number}, '
         f"from the left: {names}</figcaption></figure>"
-        for number, url in stills(list(images.values()), body).items()
+        for number, url in stills(list(images.values()), content.body).items()
     )
     return f'<section class="stills"><h2>Slices</h2>{figures}</section>'
 

@@ -14,7 +14,7 @@ from PIL import Image
 from landmark_dir.geometry import Points, physical_to_index
 from landmark_dir.preprocessing.intensity import CT
 
-MEGAPIXELS = 7e6  # of one volume, at most: a page of four stays well below 15 MB
+MEGAPIXELS = 11e6  # of one volume, at most: a page of five stays below 15 MB and opens quickly
 LEAST_MM = 1.0  # finer voxels are not shown in-plane
 LARGEST_SIDE = 16_000  # pixels, of a WebP picture
 QUALITY = 55  # of its lossy compression, 0..100

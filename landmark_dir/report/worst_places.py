@@ -7,7 +7,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmark_dir.geometry import Points, index_to_physical, inside, physical_to_index
-from landmark_dir.preprocessing.intensity import CT
 from landmark_dir.report.content import Arm, Content
 
 MOST = 5  # places with a large residual
@@ -26,7 +25,7 @@ def worst_places(content: Content) -> list[WorstPlace]:
     named = len(content.arms) > 1
     found = [*_far_off(content)]
     for arm in content.arms:
-        found += _deformed(arm, content.fixed, f", {arm.name}" if named else "")
+        found += _deformed(arm, content.body, f", {arm.name}" if named else "")
     return found
 
 
@@ -45,13 +44,13 @@ def _far_off(content: Content) -> Iterator[WorstPlace]:
             return
 
 
-def _deformed(arm: Arm, fixed: sitk.Image, of: str) -> Iterator[WorstPlace]:
+def _deformed(arm: Arm, body_mask: sitk.Image, of: str) -> Iterator[WorstPlace]:
     """Where the transform compresses and stretches the body most."""
     if arm.jacobian is None:
         return
     values = sitk.GetArrayFromImage(arm.jacobian)
-    shown = sitk.Resample(fixed, arm.jacobian, sitk.Transform(), sitk.sitkNearestNeighbor, CT.air)
-    body = sitk.GetArrayViewFromImage(shown) > CT.body_above
+    shown = sitk.Resample(body_mask, arm.jacobian, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    body = sitk.GetArrayFromImage(shown) > 0
     if not body.any():
         return
     least = np.where(body, values, np.inf)

@@ -81,7 +81,7 @@ def content(case: Case, *, arms: int = 2, pairs: PointPairs | None = None) -> Co
     residual = np.linspace(0, 6, len(pairs)) if arms else None
     return Content(
         fixed,
-        moving,
+        fixed > CT.body_above,
         before,
         before if arms else None,
         np.zeros(3),

@@ -2,6 +2,7 @@
 const AXES = [[1, 2], [0, 2], [0, 1]];  // across and down, for a cut through x, y, z; the head is up
 const CIVIDIS = [[0, 34, 78], [65, 77, 107], [125, 124, 120], [186, 174, 108], [254, 232, 56]];
 const BLUE_RED = [[33, 102, 172], [146, 197, 222], [247, 247, 247], [244, 165, 130], [178, 24, 43]];
+const BLUE_ORANGE = [[86, 180, 233], [245, 245, 245], [230, 159, 0], [213, 94, 0]];  // seen on grey
 const DIFFERENCE_HU = 300;
 
 function colour(scale, share) {

@@ -43,8 +43,8 @@ function build() {
   at("panels").textContent = "";
   const first = Number(at("first").value), second = Number(at("second").value), sides = data.images.filter((image) => image.beside);
   at("panels").className = view();
-  at("panels").style.setProperty("--across", view() === "planes" ? 3 : view() === "side" ? (sides.length > 2 ? 2 : sides.length) : 1);
-  at("panels").style.setProperty("--down", view() === "side" && sides.length > 2 ? 2 : 1);
+  at("panels").style.setProperty("--across", view() === "planes" ? 2 : view() === "side" ? (sides.length > 2 ? 2 : sides.length) : 1);
+  at("panels").style.setProperty("--down", view() === "planes" || (view() === "side" && sides.length > 2) ? 2 : 1);
   if (view() === "side") data.images.forEach((image, number) => { if (image.beside) panel([number], state.plane); });
   else if (view() === "planes") [2, 1, 0].forEach((plane) => panel([first], plane));
   else panel(mixes() ? [first, second] : [first], state.plane);
@@ -139,7 +139,11 @@ function clip(pen, one) {
   if (view() === "swipe") { pen.rect(width * state.divider, 0, width, height); return; }
   const { scale, to } = lens(one), tile = TILE_MM * scale, [x0, y0] = to([0, 0, 0]);
   const left = x0 % (2 * tile) - 2 * tile, top = y0 % (2 * tile) - 2 * tile;
-  for (let j = 0; top + j * tile < height; j++) for (let i = j % 2; left + i * tile < width; i += 2) pen.rect(left + i * tile, top + j * tile, tile, tile);
+  for (let j = 0; top + j * tile < height; j++) for (let i = j % 2; left + i * tile < width; i += 2) rect(pen, left + i * tile, top + j * tile, tile);
+}
+
+function rect(pen, x, y, side) {  // on whole pixels: no seams
+  pen.rect(Math.round(x), Math.round(y), Math.round(x + side) - Math.round(x), Math.round(y + side) - Math.round(y));
 }
 
 function overlay(pen, one, k) {
@@ -188,7 +192,7 @@ function dots(pen, one, raw, dense) {
     const p = raw ? mark.moving : mark.fixed;
     if (Math.abs(p[one.plane] - state.cross[one.plane]) * mm[one.plane] > Math.max(1, mm[one.plane] / 2)) continue;
     const [x, y] = to(p);
-    const tint = byResidual && mark.residual !== null ? css(colour(CIVIDIS, mark.residual / data.worst_mm)) : mark.colour;
+    const tint = byResidual && mark.residual !== null ? css(colour(BLUE_ORANGE, mark.residual / data.worst_mm)) : mark.colour;
     pen.beginPath();
     pen.arc(x, y, radius, 0, 7);
     if (mark.held) { pen.lineWidth = 2 * dense; pen.strokeStyle = tint; pen.stroke(); }
@@ -209,14 +213,16 @@ function furniture(pen, one, dense) {  // crosshair, letters, scale bar, divider
   pen.textBaseline = "middle";
   const [left, right, up, low] = LETTERS[one.plane], edge = 11 * dense;
   const letters = [[left, edge, height / 2], [right, width - edge, height / 2], [up, width / 2, edge], [low, width / 2, height - edge]];
-  for (const [letter, lx, ly] of letters) pen.fillText(letter, lx, ly);
+  const write = (words, wx, wy) => { pen.lineWidth = 3 * dense; pen.strokeStyle = "#000"; pen.strokeText(words, wx, wy); pen.fillText(words, wx, wy); };
+  for (const [letter, lx, ly] of letters) write(letter, lx, ly);
   const length = [200, 100, 50, 20, 10, 5, 2, 1].find((candidate) => candidate * scale < width / 3) || 1;
   pen.strokeStyle = "#fff";
   pen.lineWidth = 2 * dense;
   line(edge, height - edge, edge + length * scale, height - edge);
   pen.fillStyle = "#fff";
   pen.textAlign = "left";
-  pen.fillText(length === 10 ? "1 cm" : length >= 10 ? `${length / 10} cm` : `${length} mm`, edge, height - 2 * edge);
+  write(length >= 10 ? `${length / 10} cm` : `${length} mm`, edge, height - 2 * edge);
+  pen.strokeStyle = "#fff";
   if (view() === "swipe") line(width * state.divider, 0, width * state.divider, height);
 }
 
@@ -233,14 +239,15 @@ function told() {  // everything outside the panels
 function bar() {
   const box = at("bar"), parts = [];
   const strip = (scale, from, to, words) => {
-    const made = document.createElement("i");
+    const made = document.createElement("i"), line = document.createElement("div");
     made.style.background = `linear-gradient(90deg, ${scale.map(css)})`;
-    parts.push(from, made, to, words);
+    line.append(from, made, `${to} ${words}`);
+    parts.push(line);
   };
   const shown = map();
-  if (shown && shown.kind === "jacobian") strip(BLUE_RED, "½", "2", "times the volume, from fixed to moving (Jacobian determinant of T); black with a yellow cross: folded. ");
-  else if (shown) strip(CIVIDIS, "0", `${shown.high.toFixed(1)} mm`, `moved by the b-spline, after the affine stage${asArrows() ? "; arrows as long as the motion, from fixed to moving" : ""}. `);
-  if (at("points").value === "residual" && data.worst_mm) strip(CIVIDIS, "0", `${data.worst_mm.toFixed(1)} mm`, "residual at landmarks");
+  if (shown && shown.kind === "jacobian") strip(BLUE_RED, "½", "2", "times the volume, from fixed to moving (Jacobian determinant of T); black with a yellow cross: folded");
+  else if (shown) strip(CIVIDIS, "0", `${shown.high.toFixed(1)} mm`, `moved by the b-spline, after the affine stage${asArrows() ? "; arrows as long as the motion, from fixed to moving" : ""}`);
+  if (at("points").value === "residual" && data.worst_mm) strip(BLUE_ORANGE, "0", `${data.worst_mm.toFixed(1)} mm`, "residual at landmarks");
   box.replaceChildren(...parts);
 }
 
