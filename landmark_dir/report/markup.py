@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+VIEWER_SCRIPTS = ("volumes.js", "drawing.js", "viewer.js")
 
-def asset(name: str) -> str:
-    """A style, script or part of a page that ships with the package."""
-    return (resources.files("landmark_dir.report") / "assets" / name).read_text("utf-8")
+
+def asset(*names: str) -> str:
+    """Styles, scripts or parts of a page that ship with the package, one after the other."""
+    folder = resources.files("landmark_dir.report") / "assets"
+    return "".join((folder / name).read_text("utf-8") for name in names)
 
 
 def document(title: str, style: str, body: str, data: Any, script: str) -> str:

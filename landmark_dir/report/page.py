@@ -9,14 +9,12 @@ import SimpleITK as sitk
 
 from landmark_dir.report import heading
 from landmark_dir.report.content import Arm, Content
-from landmark_dir.report.markup import asset, document, names_table, rows_table
+from landmark_dir.report.markup import VIEWER_SCRIPTS, asset, document, names_table, rows_table
 from landmark_dir.report.plots import distance_plots
-from landmark_dir.report.scene import named_images, scene
+from landmark_dir.report.scene import named_images, run_scene
 from landmark_dir.report.volumes import lost_hu, shown_grid, stills
 from landmark_dir.report.worst_places import on_page, worst_places
 
-STYLES = ("base.css", "page.css")
-SCRIPTS = ("volumes.js", "drawing.js", "viewer.js")
 TABLES = ("metrics", "inputs", "options", "seconds", "versions", "weights")
 CAUTION = (
     "For research only. Residuals at guiding landmarks are no measure of accuracy; held-back "
@@ -29,7 +27,7 @@ CAUTION = (
 def write_report(path: Path, content: Content) -> None:
     """Write the page; it needs no network and no other file."""
     grid = shown_grid(content.fixed)
-    data = scene(content, grid)
+    data = run_scene(content, grid)
     run = content.arms[-1].run
     head = (
         f"{heading.pair(run)}{heading.answer(content.answer)}"
@@ -41,10 +39,10 @@ def write_report(path: Path, content: Content) -> None:
         f'<div class="screen"><div class="head">{head}</div>{asset("viewer.html")}</div>'
         f'<p class="lost">{_lost(content.fixed, grid, lost)}</p>{_stills(content)}'
         f"{''.join(rows_table(*table) for table in content.tables)}{_plots(content.arms)}"
-        f'{_runs(content.arms)}<p>{CAUTION}</p><div id="tip" role="tooltip" hidden></div>'
+        f"{_runs(content.arms)}<p>{CAUTION}</p>"
     )
-    style, script = "".join(map(asset, STYLES)), "".join(map(asset, SCRIPTS))
-    page = document(heading.title_of(run), style, body, data, script)
+    style = asset("base.css", "viewer.css", "page.css")
+    page = document(heading.title_of(run), style, body, data, asset(*VIEWER_SCRIPTS))
     path.write_text(page, encoding="utf-8")
 
 

@@ -77,9 +77,7 @@ def write_study_page(path: Path, study: StudyContent) -> None:
         f"{_about(study.about)}<p>{CAUTION}</p>"
     )
     data = study_data(study.rows, study.previews)
-    page = document(
-        study.title, asset("base.css") + asset("study.css"), body, data, asset("study.js")
-    )
+    page = document(study.title, asset("base.css", "study.css"), body, data, asset("study.js"))
     path.write_text(page, encoding="utf-8")
 
 

@@ -117,14 +117,14 @@ def test_page_is_self_contained_and_escaped(case: Case, arms: int, tmp_path: Pat
 
 def test_page_without_landmarks(case: Case, tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", content(case, pairs=PointPairs.empty()))
-    assert data_of((tmp_path / "report.html").read_text("utf-8"))["landmarks"] == []
+    assert data_of((tmp_path / "report.html").read_text("utf-8"))["marks"] == []
 
 
 def test_landmarks_lie_where_they_are(case: Case, tmp_path: Path) -> None:
     """Voxels of the page, back in the world, are the landmarks."""
     shown = content(case)
     write_report(tmp_path / "report.html", shown)
-    rows = data_of((tmp_path / "report.html").read_text("utf-8"))["landmarks"]
+    rows = data_of((tmp_path / "report.html").read_text("utf-8"))["marks"]
     grid = shown_grid(shown.fixed)
     fixed = index_to_physical(grid, [row["fixed"] for row in rows])
     before = index_to_physical(grid, [row["moving"] for row in rows])

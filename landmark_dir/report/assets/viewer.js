@@ -188,7 +188,7 @@ function arrows(pen, one, shown, k) {  // as long as the motion is, where it sta
 function dots(pen, one, raw, dense) {
   one.dots = [];
   const { to } = lens(one), byResidual = at("points").value === "residual", radius = 4 * dense;
-  for (const mark of data.landmarks) {
+  for (const mark of data.marks) {
     const p = raw ? mark.moving : mark.fixed;
     if (Math.abs(p[one.plane] - state.cross[one.plane]) * mm[one.plane] > Math.max(1, mm[one.plane] / 2)) continue;
     const [x, y] = to(p);
@@ -231,8 +231,8 @@ function told() {  // everything outside the panels
   at("slice").max = data.size[plane] - 1;
   at("slice").value = k;
   at("where").textContent = `${k + 1} of ${data.size[plane]}`;
-  const mark = data.landmarks.find((one) => one.fixed.every((value, axis) => Math.abs(value - state.cross[axis]) < 1));
-  if (data.images.every((image) => image.values)) at("cross").textContent = `Crosshair at (${lps(state.cross).map((value) => value.toFixed(1)).join(", ")}) mm, LPS, of the fixed image${mark ? `: landmark, ${markText(mark)}` : ""}`;
+  const mark = data.marks.find((one) => one.fixed.every((value, axis) => Math.abs(value - state.cross[axis]) < 1));
+  if (data.images.every((image) => image.values)) at("cross").textContent = `Crosshair at (${lps(state.cross).map((value) => value.toFixed(1)).join(", ")}) mm, LPS, of the fixed image${mark ? `: ${mark.words}` : ""}`;
   bar();
 }
 
@@ -289,14 +289,11 @@ function drag(event, one) {
   else if (how === "pan") pan(one, x, y);
   else if (how === "cross") go(lens(one).from(px, py));
 }
-function markText(mark) {
-  return `score ${mark.score.toFixed(2)}${mark.residual === null ? "" : `, residual ${mark.residual.toFixed(2)} mm`}${mark.held ? ", held back" : ""}`;
-}
 function hover(event, one) {
   const [x, y] = pixel(event, one.canvas), tip = at("tip"), near = one.dots.find((dot) => Math.hypot(dot[0] - x, dot[1] - y) < NEAR_PX);
   tip.hidden = !near || at("points").value === "off";
   if (tip.hidden) return;
-  tip.textContent = markText(near[2]);
+  tip.textContent = near[2].words;
   tip.style.left = `${Math.min(event.clientX + 14, innerWidth - 220)}px`;
   tip.style.top = `${event.clientY + 14}px`;
 }
@@ -325,7 +322,11 @@ function connect() {
     at("map").append(new Option(one.name, String(number)));
     if (one.kind === "displacement") at("map").append(new Option(`${one.name}, arrows`, `${number} arrows`));
   });
-  at("points").disabled = !data.landmarks.length;
+  at("map").disabled = !data.maps.length;
+  if (!data.worst_mm) at("points").querySelector("[value=residual]").remove();
+  at("points").disabled = !data.marks.length;
+  at("points").value = data.shown;
+  at("called").textContent = data.called;
   at("plane").addEventListener("change", () => { state.plane = Number(at("plane").value); build(); });
   at("slice").addEventListener("input", () => { const p = [...state.cross]; p[state.plane] = Number(at("slice").value); go(p); });
   for (const id of ["view", "first", "second"]) at(id).addEventListener("change", build);
