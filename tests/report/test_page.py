@@ -272,7 +272,7 @@ def opened(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[chr
     needs("chromium")
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, content(case))
-    page = chromium.Page(path).ready()
+    page = chromium.Page(path, reduced_motion="reduce").ready()  # else flicker runs by itself
     yield page
     page.close()
 
