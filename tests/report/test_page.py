@@ -267,11 +267,17 @@ def text(page: chromium.Page, where: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def opened(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
-    """A page in a browser, its images drawn."""
+def path(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a comparison."""
     needs("chromium")
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, content(case))
+    return path
+
+
+@pytest.fixture(scope="module")
+def opened(path: Path) -> Iterator[chromium.Page]:
+    """A page in a browser, its images drawn."""
     page = chromium.Page(path, reduced_motion="reduce").ready()  # else flicker runs by itself
     yield page
     page.close()
@@ -417,14 +423,9 @@ def test_the_worst_place_is_one_press_away(page: chromium.Page, case: Case) -> N
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800])
-def test_it_fits_and_axe_finds_no_serious_fault(
-    case: Case, width: int, scheme: str, tmp_path: Path
-) -> None:
-    needs("chromium")
-    write_report(tmp_path / "report.html", content(case))
-    page = chromium.Page(tmp_path / "report.html", width, 900, scheme).ready()
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (800, "dark")])
+def test_it_fits_and_axe_finds_no_serious_fault(path: Path, width: int, scheme: str) -> None:
+    page = chromium.Page(path, width, 900, scheme).ready()
     assert page.run("document.documentElement.scrollWidth") <= width
     assert page.faults() == []
     box = page.tab.locator(PANELS).first.bounding_box()
@@ -438,15 +439,13 @@ def test_it_fits_and_axe_finds_no_serious_fault(
 
 
 @pytest.mark.engine
-def test_print_and_no_script_show_a_fixed_set_of_slices(case: Case, tmp_path: Path) -> None:
-    needs("chromium")
-    write_report(tmp_path / "report.html", content(case))
+def test_print_and_no_script_show_a_fixed_set_of_slices(path: Path) -> None:
     still = ".stills img"
-    off = chromium.Page(tmp_path / "report.html", java_script_enabled=False)
+    off = chromium.Page(path, java_script_enabled=False)
     assert off.tab.locator(still).first.is_visible()
     assert "needs JavaScript" in off.tab.inner_text("#viewer")
     off.close()
-    page = chromium.Page(tmp_path / "report.html").ready()
+    page = chromium.Page(path).ready()
     assert not page.tab.locator(still).first.is_visible()
     page.tab.emulate_media(media="print")
     assert page.tab.locator(still).count() == 3

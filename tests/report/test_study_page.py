@@ -405,9 +405,8 @@ def test_the_table_is_turned_page_by_page(opened_large: chromium.Page) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800])
-def test_it_is_legible_and_fits(scheme: str, width: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "dark"), (800, "light")])
+def test_it_is_legible_and_fits(width: int, scheme: str, tmp_path: Path) -> None:
     written(study([*ROWS, *many(3)], compared=True), tmp_path)
     page = opened_page(tmp_path / "study.html", width, scheme)
     assert page.faults() == []
