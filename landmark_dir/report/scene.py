@@ -1,13 +1,13 @@
 """What the viewer of a page draws: volumes, maps and landmarks on one grid."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 
 from landmark_dir.geometry import Points, physical_to_index
+from landmark_dir.parallel import share
 from landmark_dir.report.content import Content
 from landmark_dir.report.volumes import (
     GREY_HU,
@@ -17,7 +17,6 @@ from landmark_dir.report.volumes import (
     place_colours,
 )
 
-WORKERS = 2  # more take memory and little time
 RESIDUAL_SHARE = 0.98  # of the landmarks; the colours of residuals end there
 
 
@@ -60,8 +59,7 @@ def scene(
     called, shown : str
         What the marks are, and how they are shown at first.
     """
-    with ThreadPoolExecutor(WORKERS) as pool:  # compressing does not hold Python's lock
-        volumes = pool.map(lambda picture: packed(picture.image, grid), pictures)
+    volumes = share(lambda picture: packed(picture.image, grid), pictures)
     named = [{"name": one.name, "beside": one.beside, "raw": one.raw} for one in pictures]
     return {
         "size": grid.GetSize(),
