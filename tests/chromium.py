@@ -1,17 +1,19 @@
-"""A headless Chromium for tests, driven over the pipe of its DevTools protocol."""
+"""A headless Chromium for tests, driven by Playwright; one browser for all tests of a process."""
 
-import base64
-import json
-import os
+import atexit
 import shutil
-import subprocess
-import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import axe_playwright_python
+from playwright.sync_api import Browser, sync_playwright
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PATIENCE_S = 60.0
+AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
+SERIOUS = ("serious", "critical")
 
 
 def browser() -> str | None:
@@ -19,102 +21,61 @@ def browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-class Page:
-    """One open page, and what it said on its console."""
+@cache
+def started() -> Browser:
+    """The browser, which ends with the tests."""
+    playwright = sync_playwright().start()
+    atexit.register(playwright.stop)
+    options = ["--no-sandbox", "--disable-dev-shm-usage"]
+    return playwright.chromium.launch(executable_path=browser(), args=options)
 
-    def __init__(self, path: Path, width: int = 1400, height: int = 1000) -> None:
-        program = browser()
-        assert program is not None
+
+class Page:
+    """One open page, what it said on its console, and what it asked for.
+
+    `tab` is Playwright's page. Its own waiting for expressions is `eval` within the page, which the
+    policy of our pages forbids.
+    """
+
+    def __init__(
+        self, path: Path, width: int = 1400, height: int = 1000, scheme: str = "light", **how: Any
+    ) -> None:
         self.said: list[str] = []
         self.requested: list[str] = []
-        self._number = 0
-        to_browser, self._write = os.pipe()
-        self._read, from_browser = os.pipe()
-        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        options = "--headless=new --no-sandbox --disable-gpu --hide-scrollbars"
-        options += " --remote-debugging-pipe --no-first-run --disable-dev-shm-usage"
-        command = [program, *options.split(), f"--user-data-dir={self._profile.name}"]
-        shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
-        self._process = subprocess.Popen(
-            ["bash", "-c", shell, "bash", *command, "about:blank"],
-            pass_fds=(to_browser, from_browser),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_browser)
-        os.close(from_browser)
-        self._rest = b""
-        self._session: str | None = None
-        targets = self.call("Target.getTargets")["targetInfos"]
-        target = next(t["targetId"] for t in targets if t["type"] == "page")
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
-        self.call("Page.navigate", url=path.absolute().as_uri())
-
-    def call(self, method: str, **params: Any) -> Any:
-        """Send one command and wait for its answer, hearing what else is said."""
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._hear()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def _hear(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            block = os.read(self._read, 1 << 16)
-            assert block, "the browser is gone"
-            self._rest += block
-        line, self._rest = self._rest.split(b"\0", 1)
-        message: dict[str, Any] = json.loads(line)
-        params = message.get("params", {})
-        if message.get("method") == "Runtime.exceptionThrown":
-            details = params["exceptionDetails"]
-            self.said.append(str(details.get("exception", {}).get("description", details["text"])))
-        if message.get("method") in ("Log.entryAdded", "Runtime.consoleAPICalled"):
-            self.said.append(json.dumps(params)[:500])
-        if message.get("method") == "Network.requestWillBeSent":
-            self.requested.append(params["request"]["url"][:80])
-        return message
+        size = {"width": width, "height": height}
+        self._context = started().new_context(viewport=size, color_scheme=scheme, **how)  # type: ignore[arg-type]
+        self.tab = self._context.new_page()
+        self.tab.on("console", lambda message: self.said.append(message.text))
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.on("request", lambda request: self.requested.append(request.url[:80]))
+        self.tab.goto(path.absolute().as_uri())
 
     def run(self, expression: str) -> Any:
         """Value of a JavaScript expression."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
+        return self.tab.evaluate(expression)
 
     def wait(self, expression: str) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + PATIENCE_S
         while not self.run(expression):
             assert time.monotonic() < end, f"{expression} never came true; console: {self.said}"
-            time.sleep(0.1)
+            self.tab.wait_for_timeout(30)
 
-    def mouse(self, kind: str, x: float, y: float, buttons: int = 0) -> None:
-        """Move, press or release the mouse at a place of the window."""
-        button = "left" if buttons or kind == "mouseReleased" else "none"
-        self.call(
-            "Input.dispatchMouseEvent",
-            type=kind, x=x, y=y, button=button, buttons=buttons, clickCount=1,
-        )  # fmt: skip
+    def ready(self) -> "Page":
+        """Wait until the script of one of our pages has drawn everything."""
+        self.wait("document.body && document.body.dataset.ready === 'yes'")
+        return self
 
-    def screenshot(self, file: Path) -> None:
-        """Write the whole page as PNG."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(shot["data"]))
+    def faults(self) -> list[str]:
+        """What axe-core finds serious or critical: rule, and where."""
+        self.run(AXE.read_text(encoding="utf-8"))
+        found = self.run("axe.run()")["violations"]
+        return [
+            f"{one['id']}: {one['help']}; {one['nodes'][0]['html'][:120]}"
+            for one in found
+            if one["impact"] in SERIOUS
+        ]
 
     def close(self) -> None:
-        """End the browser."""
-        self._process.terminate()
-        self._process.wait()
-        os.close(self._read)
-        os.close(self._write)
-        self._profile.cleanup()
+        """End the page."""
+        self._context.close()

@@ -15,7 +15,14 @@ from landmark_dir.comparison.references import (
     load_references,
     warn_of_single_labels,
 )
-from landmark_dir.comparison.tables import ARMS, STATES, page_tables, pair_table, write_figures
+from landmark_dir.comparison.tables import (
+    ARMS,
+    STATES,
+    page_answer,
+    page_tables,
+    pair_table,
+    write_figures,
+)
 from landmark_dir.errors import BadArgument
 from landmark_dir.evaluation.metrics import Summary
 from landmark_dir.evaluation.overlap import Overlap
@@ -47,7 +54,7 @@ from landmark_dir.registration.stages import open_session
 from landmark_dir.transforms.chain import read_transform
 
 if TYPE_CHECKING:  # Pillow is slow to load
-    from landmark_dir.report.page import Arm
+    from landmark_dir.report.content import Arm
 
 MEASURED, MEASURED_S = "comparison", 3.0  # the last stage, and the seconds it may take
 DEMO_POINTS = 2000  # of known truth, never shown to the registration
@@ -265,6 +272,7 @@ def _report(
         arms,
         residual_mm=residual,
         tables=page_tables(figures),
+        answer=page_answer(figures),
     )
 
 

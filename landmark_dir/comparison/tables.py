@@ -3,10 +3,13 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from landmark_dir.evaluation.statistics import LEAST_FOR_P
 from landmark_dir.io.text_files import write_rows
+
+if TYPE_CHECKING:
+    from landmark_dir.report.content import Answer
 
 ARMS = ("without", "with")  # landmarks; each names a run folder
 AFTER = ("affine", *ARMS)
@@ -17,6 +20,7 @@ SUMMARY = {"mean": "mean", "median": "median", "p95": "p95", "worst30": "worst 3
 NO_TRUTH = (
     "Held-back landmarks come from the network that guides: no independent truth, in its favour."
 )
+HOW_TO_MEASURE = "Give expert points (--expert) or label maps (--labels) to measure it."
 NOT_INDEPENDENT = (
     "Over points of one patient, which are not independent: interval and p look too certain."
 )
@@ -37,37 +41,71 @@ def pair_table(figures: dict[str, Any]) -> str:
     if "labels" in states["with"]:
         blocks.append(_labels_block(states))
     blocks.append(_images_block(states))
-    notes = [NOT_INDEPENDENT] if differences else []
-    if "held_back_mm" in differences:
-        notes.append(NO_TRUTH)
+    notes = _notes(differences)
     return "\n\n".join(blocks + ["\n".join(notes)] * bool(notes))
 
 
 def page_tables(figures: dict[str, Any]) -> list[tuple[str, list[str], list[list[Any]]]]:
-    """The same for the page: title, header and rows of each table."""
+    """The same for the page: title, header and rows of each table, as on the terminal."""
     states, differences = figures["states"], figures["with_minus_without"]
     tables: list[tuple[str, list[str], list[list[Any]]]] = []
     for name, title in TITLES.items():
         if name in differences:
-            rows = [[state, *(states[state][name][key] for key in SUMMARY)] for state in STATES]
-            rows.append([difference_line(differences[name])])
-            tables.append((title, ["", *SUMMARY.values()], rows))
+            rows: list[list[Any]] = _points_rows(states, name)
+            tables.append(
+                (title, ["", *SUMMARY.values()], [*rows, [difference_line(differences[name])]])
+            )
     if "labels" in states["with"]:
-        head = ["label", "state", "Dice", "HD95, mm", "volume fixed, ml", "volume warped, ml"]
-        rows = [
-            [label, state, *overlap.values()]
-            for label in states["with"]["labels"]
-            for state in STATES
-            for overlap in [states[state]["labels"][label]]
-        ]
-        tables.append(("Labels", head, rows))
-    return tables
+        head, *rows = _labels_rows(states)
+        names = ["Dice"] * 4 + ["HD95 (mm)"] * 4 + ["volume (ml)"] * 4
+        named = [f"{of}, {state}" for of, state in zip(names, head[1:], strict=True)]
+        tables.append(("Labels", [head[0], *named], rows))
+    head, *rows = _images_rows(states)
+    return [*tables, ("Images, transform and time", head, rows)]
+
+
+def page_answer(figures: dict[str, Any]) -> "Answer":
+    """Whether landmarks helped, by how much, how sure that is, and what to keep in mind."""
+    from landmark_dir.report.content import Answer  # the page is slow to load
+
+    differences = figures["with_minus_without"]
+    name = next((name for name in TITLES if name in differences), None)
+    if name is None:
+        return Answer("Whether landmarks helped was not measured", [HOW_TO_MEASURE], [])
+    difference, states = differences[name], figures["states"]
+    without, with_ = (number(states[arm][name]["mean"]) for arm in ARMS)
+    lines = [
+        f"{TITLES[name]}: mean {without} without, {with_} with landmarks.",
+        f"{difference_line(difference)}.",
+    ]
+    return Answer(_helped(difference, name), lines, _notes(differences))
+
+
+def _helped(difference: dict[str, Any], name: str) -> str:
+    """The answer in a few words; the interval of the mean difference decides."""
+    where = "" if name == "tre_mm" else ", as far as held-back landmarks tell"
+    low, high, mm = difference["low"], difference["high"], number(abs(difference["mean"]))
+    if difference["pairs"] < 2 or math.isnan(low):
+        return "Too few points to say whether landmarks helped"
+    if high < 0:
+        return f"Landmarks helped: {mm} mm nearer on average{where}"
+    if low > 0:
+        return f"Landmarks did harm: {mm} mm farther off on average{where}"
+    return f"No difference that is sure: landmarks neither helped nor harmed{where}"
+
+
+def _notes(differences: dict[str, Any]) -> list[str]:
+    """What the figures of one pair are worth."""
+    notes = [NOT_INDEPENDENT] if differences else []
+    return notes + [NO_TRUTH] * ("held_back_mm" in differences)
 
 
 def _points_block(states: dict[str, Any], name: str) -> str:
-    head = [TITLES[name], *SUMMARY.values()]
-    rows = [[state, *(number(states[state][name][key]) for key in SUMMARY)] for state in STATES]
-    return aligned([head, *rows])
+    return aligned([[TITLES[name], *SUMMARY.values()], *_points_rows(states, name)])
+
+
+def _points_rows(states: dict[str, Any], name: str) -> list[list[str]]:
+    return [[state, *(number(states[state][name][key]) for key in SUMMARY)] for state in STATES]
 
 
 def difference_line(difference: dict[str, Any]) -> str:
@@ -81,8 +119,12 @@ def difference_line(difference: dict[str, Any]) -> str:
 
 def _labels_block(states: dict[str, Any]) -> str:
     """A row for each label, a column for each state."""
-    names = list(states["with"]["labels"])
     groups = ["Dice", "", "", "", "HD95 (mm)", "", "", "", "volume (ml)", "", "", ""]
+    return aligned([["", *groups], *_labels_rows(states)])
+
+
+def _labels_rows(states: dict[str, Any]) -> list[list[str]]:
+    names = list(states["with"]["labels"])
     head = ["label", *STATES, *STATES, "fixed", *AFTER]
     rows = []
     for name in names:
@@ -99,10 +141,14 @@ def _labels_block(states: dict[str, Any]) -> str:
     if len(names) > 1:
         means = [number(states[state]["mean_dice"], 3) for state in STATES]
         rows.append(["mean", *means, *[""] * 8])
-    return aligned([["", *groups], head, *rows])
+    return [head, *rows]
 
 
 def _images_block(states: dict[str, Any]) -> str:
+    return aligned(_images_rows(states))
+
+
+def _images_rows(states: dict[str, Any]) -> list[list[str]]:
     head = ["", "correlation", "folded", "SD log J", "landmarks", "seconds", "verdict"]
     rows = [[state, number(states[state]["correlation"], 3), *[""] * 5] for state in STATES[:2]]
     for arm in ARMS:
@@ -119,7 +165,7 @@ def _images_block(states: dict[str, Any]) -> str:
                 of["verdict"],
             ]
         )
-    return aligned([head, *rows])
+    return [head, *rows]
 
 
 def cases_table(cases: Sequence[dict[str, Any]], pooled: dict[str, dict[str, Any]]) -> str:

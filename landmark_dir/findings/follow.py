@@ -297,7 +297,7 @@ def _write(files: Mapping[str, Path], followed: Followed, result: Result) -> Non
         write_markups(as_points(there), made[".mrk.json"], labels=[r["finding"] for r in rows])
         images = {side: result.image(side) for side in SIDES}
         title = f"Findings followed by {result.folder.name}"
-        write_findings_page(made[".html"], title, _spots(followed), images)
+        write_findings_page(made[".html"], title, _spots(followed), images, result.given_warped)
 
 
 def _spots(followed: Followed) -> "list[Spot]":

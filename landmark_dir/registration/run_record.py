@@ -24,7 +24,7 @@ from landmark_dir.transforms.fields import coarse_grid, displacement, jacobian
 
 if TYPE_CHECKING:  # torch is slow to load
     from landmark_dir.models.weights import LoadedWeights
-    from landmark_dir.report.page import Arm, Table
+    from landmark_dir.report.content import Answer, Arm, Table
 
 
 def run_json(session: Session, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -67,12 +67,12 @@ def arm(
     distances_mm: Mapping[str, NDArray[np.float64]] = MappingProxyType({}),
 ) -> "Arm":
     """One registration as the report shows it; without a transform, landmarks alone."""
-    from landmark_dir.report.page import Arm  # Pillow is slow to load
+    from landmark_dir.report.content import Arm  # Pillow is slow to load
 
     if chain is None or warped is None:
         return Arm(name, None, None, None, distances_mm, run)
     grid = coarse_grid(warped)
-    bends = sitk.VectorMagnitude(displacement(chain, grid) - displacement(chain.affine(), grid))
+    bends = displacement(chain, grid) - displacement(chain.affine(), grid)
     return Arm(name, warped, bends, jacobian(chain, grid), distances_mm, run)
 
 
@@ -84,25 +84,37 @@ def write_run_report(
     *,
     residual_mm: NDArray[np.float64] | None = None,
     tables: "Sequence[Table]" = (),
+    answer: "Answer | None" = None,
 ) -> None:
     """The page of a run, or of both arms of a comparison."""
-    from landmark_dir.report.page import Content, write_report  # as above
+    from landmark_dir.report.content import Content  # as above
+    from landmark_dir.report.page import write_report
 
     pairs = landmarks.pairs()
     held_back = np.arange(len(pairs)) >= len(landmarks.guiding)
     content = Content(
-        title="Landmark-guided registration",
         fixed=session.inputs.fixed,
-        moving=session.inputs.moving,
+        body=session.inputs.fixed_body,
         before=before_registration(session),
+        affine=_after_affine(session) if any(arm.warped is not None for arm in arms) else None,
         before_shift_mm=start_mm(session.inputs, session.options),
         arms=arms,
         pairs=pairs,
         residual_mm=residual_mm,
         held_back=held_back,
         tables=tables,
+        answer=answer,
     )
     write_report(path, content)
+
+
+def _after_affine(session: Session) -> sitk.Image | None:
+    """The moving image on the fixed grid after the affine stage; None where there was none."""
+    if not session.options.affine:
+        return None
+    inputs, affine = session.inputs, session.affine_chain.itk()
+    outside = inputs.outside_hu()
+    return sitk.Resample(inputs.moving, inputs.fixed, affine, sitk.sitkLinear, outside)
 
 
 def write_run_preview(path: Path, finished: Finished) -> None:

@@ -13,7 +13,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from landmark_dir.report.markup import asset, document
+from landmark_dir.geometry import as_points
+from landmark_dir.report.markup import VIEWER_SCRIPTS, asset, document
+from landmark_dir.report.scene import Mark, Picture, scene, voxels
+from landmark_dir.report.volumes import shown_grid
+from landmark_dir.report.worst_places import on_page
 
 SIDES = ("fixed", "moving")
 PLANES = {"axial": (0, 1), "coronal": (0, 2)}  # which of x, y, z runs across and down
@@ -67,16 +71,65 @@ class Spot:
 
 
 def write_findings_page(
-    path: Path, title: str, spots: Sequence[Spot], images: Mapping[str, sitk.Image | None]
+    path: Path,
+    title: str,
+    spots: Sequence[Spot],
+    images: Mapping[str, sitk.Image | None],
+    warped: sitk.Image | None = None,
 ) -> None:
-    """Write the page; a scan that is not at hand leaves its pictures out, and the page says so."""
+    """Write the page; a scan that is not at hand leaves its pictures out, and the page says so.
+
+    Parameters
+    ----------
+    warped : sitk.Image, optional
+        The moving image on the fixed grid; with the fixed image it makes the viewer.
+    """
     missing = [side for side in SIDES if images[side] is None]
     said = "".join(
         f"<p>The {side} scan is not where it was, so the page has no pictures of it.</p>"
         for side in missing
     )
-    body = said + LEGEND + "".join(_shown(spot, images) for spot in spots) + f"<p>{CAUTION}</p>"
-    path.write_text(document(title, asset("findings.css"), body, None, ""), encoding="utf-8")
+    fixed = images["fixed"]
+    viewer, data, script = "", None, ""
+    if fixed is not None and warped is not None:
+        grid = shown_grid(fixed)
+        viewer = _places(spots, grid) + asset("viewer.html")
+        pictures = [Picture("fixed", fixed), Picture("moving, registered", warped)]
+        marks = [_mark_of(spot, grid) for spot in spots]
+        data = scene(grid, pictures, marks, called="findings", shown="place")
+        script = asset(*VIEWER_SCRIPTS)
+    body = (
+        said
+        + viewer
+        + LEGEND
+        + "".join(_shown(spot, images) for spot in spots)
+        + f"<p>{CAUTION}</p>"
+    )
+    style = asset("base.css", "viewer.css", "findings.css")
+    path.write_text(document(title, style, body, data, script), encoding="utf-8")
+
+
+def _places(spots: Sequence[Spot], grid: sitk.Image) -> str:
+    """A list of the findings; a button leads to each that the viewer shows."""
+    items = ""
+    for spot in spots:
+        index, name = on_page(grid, as_points([spot.places["fixed"]])), html.escape(spot.name)
+        words = f"{name}: {_kind(spot)}"
+        if index is not None:
+            at = " ".join(map(str, index))
+            words = f'<button type="button" data-go="{at}">{name}</button> {_kind(spot)}'
+        items += f"<li>{words}</li>"
+    return f'<h2>Findings</h2><ol class="findings">{items}</ol>'
+
+
+def _mark_of(spot: Spot, grid: sitk.Image) -> Mark:
+    (index,) = voxels(grid, as_points([spot.places["fixed"]]))
+    colour = "#{:02x}{:02x}{:02x}".format(*OUTLINE)
+    return Mark(index, index, colour, f"{spot.name}, {_kind(spot)}", held=spot.doubtful)
+
+
+def _kind(spot: Spot) -> str:
+    return "doubtful" if spot.doubtful else "good"
 
 
 def _shown(spot: Spot, images: Mapping[str, sitk.Image | None]) -> str:
@@ -93,7 +146,7 @@ def _shown(spot: Spot, images: Mapping[str, sitk.Image | None]) -> str:
                 f'<figure><img alt="{name}" src="{picture}" width="{PIXELS}" height="{PIXELS}">'
                 f"<figcaption>{about}</figcaption></figure>"
             )
-    kind = "doubtful" if spot.doubtful else "good"
+    kind = _kind(spot)
     return (
         f'<section class="{kind}"><h2>{html.escape(spot.name)}: <span>{kind}</span></h2>'
         f"<p>{html.escape(spot.caption)}</p>"

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+VIEWER_SCRIPTS = ("volumes.js", "drawing.js", "viewer.js")
 
-def asset(name: str) -> str:
-    """A style, script or part of a page that ships with the package."""
-    return (resources.files("landmark_dir.report") / "assets" / name).read_text("utf-8")
+
+def asset(*names: str) -> str:
+    """Styles, scripts or parts of a page that ship with the package, one after the other."""
+    folder = resources.files("landmark_dir.report") / "assets"
+    return "".join((folder / name).read_text("utf-8") for name in names)
 
 
 def document(title: str, style: str, body: str, data: Any, script: str) -> str:
@@ -21,7 +24,7 @@ def document(title: str, style: str, body: str, data: Any, script: str) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
         '<meta name="viewport" content="width=device-width">'
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">'
-        f"<style>{style}</style><h1>{name}</h1>{body}"
+        f"<style>{style}</style><main><h1>{name}</h1>{body}</main>"
         f'<script type="application/json" id="data">{_json(data)}</script>'
         f"<script>{script}</script></html>\n"
     )
@@ -43,16 +46,23 @@ def _json(value: Any) -> str:
 
 
 def rows_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; a row of one cell goes across all of it."""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
-    body = ""
-    for row in rows:
-        across = f' colspan="{len(header)}"' if len(row) == 1 else ""
-        cells = (f"<td{across}>{html.escape(shown(value))}</td>" for value in row)
-        body += f"<tr>{''.join(cells)}</tr>"
-    return (
-        f'<h2>{html.escape(title)}</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    """A table, each row headed by its first cell; a row of one cell goes across all of it."""
+    head = "".join(
+        f'<th scope="col">{html.escape(name)}</th>' if name else "<td></td>" for name in header
     )
+    body = "".join(f"<tr>{_row(row, len(header))}</tr>" for row in rows)
+    name = html.escape(title)
+    return (
+        f'<h2>{name}</h2><div class="wide" role="region" aria-label="{name}" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _row(row: Sequence[object], columns: int) -> str:
+    cells = [html.escape(shown(value)) for value in row]
+    if len(cells) == 1:
+        return f'<td colspan="{columns}">{cells[0]}</td>'
+    return f'<th scope="row">{cells[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in cells[1:])
 
 
 def names_table(rows: Mapping[str, Any]) -> str:

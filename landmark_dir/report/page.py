@@ -1,124 +1,93 @@
-"""One self-contained page of a run or a comparison: verdict, images, landmarks, maps, figures."""
+"""One self-contained page of a run or a comparison: the pair, the verdict, images, figures."""
 
 import html
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
-from landmark_dir.geometry import Points, physical_to_index
-from landmark_dir.parallel import share
-from landmark_dir.points import PointPairs
-from landmark_dir.report.markup import asset, document, names_table, rows_table, shown
+from landmark_dir.report import heading
+from landmark_dir.report.content import Arm, Content
+from landmark_dir.report.markup import VIEWER_SCRIPTS, asset, document, names_table, rows_table
 from landmark_dir.report.plots import distance_plots
-from landmark_dir.report.volumes import GREY_HU, packed, packed_map, place_colours, shown_grid
+from landmark_dir.report.scene import named_images, run_scene
+from landmark_dir.report.volumes import lost_hu, shown_grid, stills
+from landmark_dir.report.worst_places import on_page, worst_places
 
-Table: TypeAlias = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, header, rows
-TABLES = ("metrics", "inputs", "options", "seconds", "cpu_seconds", "versions", "weights")
+TABLES = ("metrics", "inputs", "options", "seconds", "versions", "weights")
 CAUTION = (
     "For research only. Residuals at guiding landmarks are no measure of accuracy; held-back "
     "landmarks guided nothing, but come from the same network. A Jacobian determinant of 0 or "
-    "below is a transform that is not one to one there. Distances in mm. Where the moving image "
-    "has no data its smallest value stands."
+    "below is a transform that is not one to one there. Where the moving image has no data its "
+    "smallest value stands."
 )
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One registration, as the page shows it.
-
-    Attributes
-    ----------
-    name : str
-    warped : sitk.Image or None
-        Moving image on the fixed grid; None for a run that ends with its landmarks.
-    displacement_mm, jacobian : sitk.Image or None
-        What the b-spline adds to the affine map, mm, and the determinant of dT/dx, on any grid.
-    distances_mm : mapping
-        Title -> distances [N], mm.
-    run : mapping
-        Content of `run.json`.
-    """
-
-    name: str
-    warped: sitk.Image | None
-    displacement_mm: sitk.Image | None
-    jacobian: sitk.Image | None
-    distances_mm: Mapping[str, NDArray[np.float64]]
-    run: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Content:
-    """Everything a page shows.
-
-    Attributes
-    ----------
-    before : sitk.Image
-        The moving image on the fixed grid before any registration.
-    before_shift_mm : ndarray, shape (3,)
-        Moving point p is seen in `before` at p - before_shift_mm.
-    arms : sequence of Arm
-        One, or two of a comparison.
-    pairs : PointPairs
-        Landmarks, held back ones included.
-    residual_mm : ndarray, shape (N,), or None
-    held_back : ndarray of bool, shape (N,)
-    tables : sequence of Table
-        Shown below the verdict.
-    """
-
-    title: str
-    fixed: sitk.Image
-    moving: sitk.Image
-    before: sitk.Image
-    before_shift_mm: NDArray[np.float64]
-    arms: Sequence[Arm]
-    pairs: PointPairs
-    residual_mm: NDArray[np.float64] | None
-    held_back: NDArray[np.bool_]
-    tables: Sequence[Table]
 
 
 def write_report(path: Path, content: Content) -> None:
     """Write the page; it needs no network and no other file."""
-    body = (
-        f"{''.join(_verdict(arm) for arm in content.arms)}{_warnings(content.arms)}"
-        f"{''.join(rows_table(*table) for table in content.tables)}"
-        f"{asset('viewer.html')}{_plots(content.arms)}{_runs(content.arms)}<p>{CAUTION}</p>"
+    grid = shown_grid(content.fixed)
+    data = run_scene(content, grid)
+    run = content.arms[-1].run
+    head = (
+        f"{heading.pair(run)}{heading.answer(content.answer)}"
+        f"{''.join(heading.verdict(arm) for arm in reversed(content.arms))}"
+        f"{heading.warnings(content.arms)}{_worst(content, grid)}"
     )
-    page = document(content.title, asset("page.css"), body, _data(content), asset("page.js"))
+    lost = lost_hu(content.fixed, grid, data["images"][0])
+    body = (
+        f'<div class="screen"><div class="head">{head}</div>{asset("viewer.html")}</div>'
+        f'<p class="lost">{_lost(content.fixed, grid, lost)}</p>{_stills(content)}'
+        f"{''.join(rows_table(*table) for table in content.tables)}{_plots(content.arms)}"
+        f"{_runs(content.arms)}<p>{CAUTION}</p>"
+    )
+    style = asset("base.css", "viewer.css", "page.css")
+    page = document(heading.title_of(run), style, body, data, asset(*VIEWER_SCRIPTS))
     path.write_text(page, encoding="utf-8")
 
 
-def _verdict(arm: Arm) -> str:
-    """The verdict and its reasons, and one line of figures."""
-    verdict = arm.run.get("verdict")
-    if verdict is None:
-        return f"<p>{html.escape(arm.name)}: {_figures(arm.run)}</p>"
-    word = html.escape(verdict["verdict"])
-    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in verdict["reasons"])
+def _worst(content: Content, grid: sitk.Image) -> str:
+    """The list of the worst places; a button leads to each that the page shows."""
+    items = ""
+    for why, place in worst_places(content):
+        index = on_page(grid, place)
+        words = html.escape(f"({', '.join(f'{mm:.0f}' for mm in place[0])})")
+        if index is not None:
+            at = " ".join(map(str, index))
+            words = f'<button type="button" data-go="{at}">{words}</button>'
+        items += f"<li>{words} {html.escape(why)}</li>"
+    if not items:
+        return ""
     return (
-        f'<section class="verdict {word}"><h2>{html.escape(arm.name)}: {word}</h2>'
-        f"<ul>{reasons}</ul><p>{_figures(arm.run)}</p></section>"
+        '<section class="worst"><h2>Look here first</h2><p>Places in the fixed image, mm, LPS; '
+        f"press one to go there.</p><ol>{items}</ol></section>"
     )
 
 
-def _figures(run: Mapping[str, Any]) -> str:
-    names = {"landmarks": "landmarks", "held_back": "held back", "correlation": "correlation"}
-    names |= {"folded_share": "folded share", "sd_log_jacobian": "SD of log Jacobian"}
-    metrics = run["metrics"]
-    found = [f"{text} {shown(metrics[name])}" for name, text in names.items() if name in metrics]
-    return html.escape(" · ".join(found))
+def _lost(fixed: sitk.Image, grid: sitk.Image, lost: float | None) -> str:
+    """What the page does not show of the images."""
+    from_mm, to_mm = (" x ".join(f"{mm:.2f}" for mm in i.GetSpacing()) for i in (fixed, grid))
+    said = (
+        "The images of this page are compressed: 8-bit greys, finest between -200 and 250 HU and "
+        "clipped at -1024 and 2000"
+    )
+    if lost is not None:
+        said += f"; in soft tissue 95 % of the voxels of the fixed image are within {lost:.0f} HU"
+    if not np.allclose(np.sort(fixed.GetSpacing()), np.sort(grid.GetSpacing())):
+        said += f". Voxels of {to_mm} mm instead of {from_mm} mm"
+    return f"{said}. For measurements take the files. “moving” is shown as it lay before."
 
 
-def _warnings(arms: Sequence[Arm]) -> str:
-    warnings = dict.fromkeys(warning for arm in arms for warning in arm.run["warnings"])
-    return "".join(f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings)
+def _stills(content: Content) -> str:
+    """A fixed set of slices, for print and for readers without scripts."""
+    images = named_images(content)
+    names = html.escape(", ".join(images))
+    figures = "".join(
+        f'<figure><img src="{url}" alt="axial slice {number}: {names}"><figcaption>Slice {number}, '
+        f"from the left: {names}</figcaption></figure>"
+        for number, url in stills(list(images.values()), content.body).items()
+    )
+    return f'<section class="stills"><h2>Slices</h2>{figures}</section>'
 
 
 def _plots(arms: Sequence[Arm]) -> str:
@@ -140,47 +109,3 @@ def _runs(arms: Sequence[Arm]) -> str:
         for name in TABLES
         if arm.run.get(name)
     )
-
-
-def _data(content: Content) -> dict[str, Any]:
-    """What the script draws."""
-    grid = shown_grid(content.fixed)
-    images = [("fixed", content.fixed), ("moving, before", content.before)]
-    maps = []
-    for arm in content.arms:
-        if arm.warped is not None:
-            images.append((f"warped, {arm.name}", arm.warped))
-        for kind, image in (("displacement", arm.displacement_mm), ("jacobian", arm.jacobian)):
-            if image is not None:
-                maps.append(packed_map(f"{kind}, {arm.name}", image, grid, kind))
-    return {
-        "size": grid.GetSize(),
-        "spacing": grid.GetSpacing(),
-        "greys": GREY_HU,
-        "images": list(share(lambda named: packed(*named, grid), images)),
-        "maps": maps,
-        "landmarks": _landmarks(content, grid),
-    }
-
-
-def _landmarks(content: Content, grid: sitk.Image) -> list[list[Any]]:
-    """Place in fixed (x, y, z), in before (x, y, z), colour, score, residual, held back or not."""
-    pairs = content.pairs
-
-    def places(points: Points) -> list[list[float]]:
-        found: list[list[float]] = physical_to_index(grid, points).round(2).tolist()
-        return found
-
-    residual = [None] * len(pairs) if content.residual_mm is None else content.residual_mm.round(3)
-    return [
-        [*fixed, *before, colour, score, None if left is None else float(left), bool(held)]
-        for fixed, before, colour, score, left, held in zip(
-            places(pairs.fixed),
-            places(pairs.moving - content.before_shift_mm),
-            place_colours(pairs.fixed),
-            pairs.score.round(3).tolist(),
-            residual,
-            content.held_back,
-            strict=True,
-        )
-    ]

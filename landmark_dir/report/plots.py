@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73")  # Okabe and Ito: for every eye
 WIDTH, HEIGHT = 460, 240
 LEFT, BOTTOM, TOP, RIGHT = 46, 38, 12, 10
 BINS = 40
@@ -22,10 +21,10 @@ def distance_plots(title: str, arms: Arms) -> str:
     everything = np.concatenate(list(arms.values()))
     end = max(float(np.quantile(everything, SHOWN_SHARE)), 0.1)
     legend = "".join(
-        f'<span class="key"><i style="background:{colour}"></i>{html.escape(name)}: '
+        f'<span class="key"><i class="arm{number}"></i>{html.escape(name)}: '
         f"mean {values.mean():.2f}, median {np.median(values):.2f}, "
         f"95 % within {np.percentile(values, 95):.2f} mm ({len(values)} points)</span>"
-        for (name, values), colour in zip(arms.items(), COLOURS, strict=False)
+        for number, (name, values) in enumerate(arms.items())
     )
     plots = _cumulative(arms, end) + _histogram(arms, end)
     title = html.escape(title)
@@ -89,9 +88,8 @@ def _framed(lines: Sequence[str], ends: tuple[float, float], title: str, top: fl
     ticks = [_tick(share, start + share * (end - start)) for share in np.linspace(0, 1, 5)]
     levels = [_level(share, share * top) for share in (0.0, 0.5, 1.0)]
     drawn = [
-        f'<polyline points="{line}" class="arm{number}" fill="none" stroke="{colour}" '
-        'stroke-width="2"/>'
-        for number, (line, colour) in enumerate(zip(lines, COLOURS, strict=False))
+        f'<polyline points="{line}" class="arm{number}" stroke-width="2"/>'
+        for number, line in enumerate(lines)
     ]
     middle = (LEFT + WIDTH - RIGHT) / 2
     name = f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle" class="axis">{title}</text>'

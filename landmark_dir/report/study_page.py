@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_dir.io.run_folder import ARMS
+from landmark_dir.report.content import Table
 from landmark_dir.report.markup import asset, document, rows_table, shown
-from landmark_dir.report.page import Table
 from landmark_dir.report.plots import cases_plot
 from landmark_dir.report.study_table import (
     MEASURES,
@@ -77,7 +77,7 @@ def write_study_page(path: Path, study: StudyContent) -> None:
         f"{_about(study.about)}<p>{CAUTION}</p>"
     )
     data = study_data(study.rows, study.previews)
-    page = document(study.title, asset("study.css"), body, data, asset("study.js"))
+    page = document(study.title, asset("base.css", "study.css"), body, data, asset("study.js"))
     path.write_text(page, encoding="utf-8")
 
 

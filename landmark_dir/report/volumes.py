@@ -14,12 +14,16 @@ from PIL import Image
 from landmark_dir.geometry import Points, physical_to_index
 from landmark_dir.preprocessing.intensity import CT
 
-MEGAPIXELS = 7e6  # of one volume, at most: a page of four stays well below 15 MB
+MEGAPIXELS = 11e6  # of one volume, at most: a page of five stays below 15 MB and opens quickly
 LEAST_MM = 1.0  # finer voxels are not shown in-plane
 LARGEST_SIDE = 16_000  # pixels, of a WebP picture
 QUALITY = 55  # of its lossy compression, 0..100
 PREVIEW_BOX = 320, 200  # pixels, width and height, that one image of a preview has at most
 MAP_RANGE = 255  # steps of a map
+BENDS_MM = 6.0  # vectors nearer to each other are thinned out
+METHOD = 2  # of the WebP encoder: 0 quick, 6 small
+STILLS = (0.25, 0.5, 0.75)  # of the height of the body: slices for print
+STILL_BOX = 260, 220  # pixels, width and height of one of them, at most
 
 GREY_HU = {  # how the page turns stored greys into HU
     "hu": list(CT.knots),
@@ -52,15 +56,34 @@ def shown_grid(fixed: sitk.Image) -> sitk.Image:
     return grid
 
 
-def packed(name: str, image: sitk.Image, grid: sitk.Image) -> dict[str, Any]:
+def packed(image: sitk.Image, grid: sitk.Image) -> dict[str, Any]:
     """An image on the grid of the page as one picture of tiles, slice after slice."""
+    picture, columns = _tiled(_grey(_shown(image, grid)))
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, format="webp", quality=QUALITY, method=METHOD)
+    return {"src": base64.b64encode(stream.getvalue()).decode(), "columns": columns}
+
+
+def _shown(image: sitk.Image, grid: sitk.Image) -> NDArray[Any]:
+    """The grey values [z, y, x] of an image on the grid of the page."""
     lowest = float(sitk.GetArrayViewFromImage(image).min())
     shown = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, lowest)
-    picture, columns = _tiled(_grey(sitk.GetArrayViewFromImage(shown)))
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, format="webp", quality=QUALITY, method=2)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return {"name": name, "src": f"data:image/webp;base64,{data}", "columns": columns}
+    return np.asarray(sitk.GetArrayFromImage(shown))
+
+
+def lost_hu(image: sitk.Image, grid: sitk.Image, made: dict[str, Any]) -> float | None:
+    """What 95 % of the soft tissue of a packed image differs by, at most, at voxels of the page."""
+    width, height, depth = grid.GetSize()
+    picture = Image.open(io.BytesIO(base64.b64decode(made["src"]))).convert("L")
+    tiles = np.asarray(picture).reshape(-1, height, made["columns"], width).swapaxes(1, 2)
+    grey = tiles.reshape(-1, height, width)[:depth]
+    values = _shown(image, grid)
+    low, high = CT.soft_tissue
+    tissue = (values > low) & (values < high)
+    if not tissue.any():
+        return None
+    seen = np.interp(grey[tissue], GREY_HU["grey"], GREY_HU["hu"])
+    return float(np.percentile(np.abs(seen - values[tissue]), 95))
 
 
 def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -78,25 +101,49 @@ def _tiled(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
     return tiles.reshape(rows * height, columns * width), columns
 
 
-def packed_map(name: str, image: sitk.Image, grid: sitk.Image, kind: str) -> dict[str, Any]:
-    """A coarse scalar image as bytes between its least and largest value."""
+def packed_jacobian(name: str, image: sitk.Image, grid: sitk.Image) -> dict[str, Any]:
+    """Determinants as bytes: on a logarithmic scale about 1, from half to twice; 0 is folded."""
     seen = as_seen(image)
     values = sitk.GetArrayFromImage(seen).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if kind == "jacobian":  # symmetric about 1 on a logarithmic scale, folded ones told apart
-        low, high = -1.0, 1.0
-        values = np.where(values > 0, np.clip(np.log2(np.maximum(values, 1e-6)), low, high), np.nan)
-    steps = np.nan_to_num(1 + (values - low) / max(high - low, 1e-9) * (MAP_RANGE - 1), nan=0)
+    low, high = -1.0, 1.0
+    share = (np.clip(np.log2(np.maximum(values, 1e-6)), low, high) - low) / (high - low)
+    steps = np.where(values > 0, np.round(1 + share * (MAP_RANGE - 1)), 0).astype(np.uint8)
+    return {
+        **_map_grid(name, "jacobian", seen, grid),
+        **{"low": low, "high": high},
+        "data": base64.b64encode(steps.tobytes()).decode(),
+    }
+
+
+def packed_bends(name: str, image: sitk.Image, grid: sitk.Image) -> dict[str, Any]:
+    """Vectors, mm, as signed bytes along the axes of the page; every second of a fine grid."""
+    seen = as_seen(image)
+    every = [2 if step < BENDS_MM and size > 2 else 1 for step, size in _steps(seen)]
+    seen = seen[:: every[0], :: every[1], :: every[2]]
+    to_page = np.reshape(grid.GetDirection(), (3, 3))  # v @ D: along the axes
+    vectors = sitk.GetArrayFromImage(seen).astype(np.float64) @ to_page
+    size_mm = np.linalg.norm(vectors, axis=-1)
+    step = max(float(np.abs(vectors).max()) / 127, 1e-6)
+    return {
+        **_map_grid(name, "displacement", seen, grid),
+        **{"low": 0.0, "high": round(max(float(size_mm.max()), 0.1), 2), "step": step},
+        "data": base64.b64encode(np.round(vectors / step).astype(np.int8).tobytes()).decode(),
+    }
+
+
+def _steps(image: sitk.Image) -> list[tuple[float, int]]:
+    return list(zip(image.GetSpacing(), image.GetSize(), strict=True))
+
+
+def _map_grid(name: str, kind: str, seen: sitk.Image, grid: sitk.Image) -> dict[str, Any]:
+    """Where a coarse map lies on the page: its first voxel in mm along the axes of the grid."""
     first = physical_to_index(grid, [seen.GetOrigin()])[0] * np.array(grid.GetSpacing())
     return {
         "name": name,
         "kind": kind,
-        "low": low,
-        "high": high,
         "size": seen.GetSize(),
         "spacing": seen.GetSpacing(),
         "first": first.round(3).tolist(),
-        "data": base64.b64encode(np.round(steps).astype(np.uint8).tobytes()).decode(),
     }
 
 
@@ -120,14 +167,27 @@ def side_by_side(images: Sequence[sitk.Image]) -> str:
 
 def write_preview(path: Path, images: Sequence[sitk.Image], body: sitk.Image) -> None:
     """Write the slice at the middle of the body in each image, beside each other, as WebP."""
-    picture = _in_a_row(images, _middle(body), PREVIEW_BOX)
+    picture = _in_a_row(images, _slice_at(body, 0.5), PREVIEW_BOX)
     picture.save(path, format="webp", quality=QUALITY, method=6)
 
 
-def _middle(body: sitk.Image) -> int:
-    """The axial slice half-way through a mask; that of the volume where the mask is empty."""
+def stills(images: Sequence[sitk.Image], body: sitk.Image) -> dict[int, str]:
+    """Slices of images on one grid, beside each other: number from 1 -> URL of a WebP."""
+    found = {}
+    for k in sorted({_slice_at(body, share) for share in STILLS}):
+        stream = io.BytesIO()
+        _in_a_row(images, k, STILL_BOX).save(stream, format="webp", quality=QUALITY, method=4)
+        data = base64.b64encode(stream.getvalue()).decode()
+        found[k + 1] = f"data:image/webp;base64,{data}"
+    return found
+
+
+def _slice_at(body: sitk.Image, share: float) -> int:
+    """The axial slice at a share of the height of a mask; of the volume where it is empty."""
     inside = np.flatnonzero(sitk.GetArrayFromImage(as_seen(body)).any(axis=(1, 2)))
-    return int(inside[[0, -1]].mean()) if len(inside) else as_seen(body).GetDepth() // 2
+    if not len(inside):
+        return int(as_seen(body).GetDepth() * share)
+    return int(inside[0] + share * (inside[-1] - inside[0]))
 
 
 def _in_a_row(images: Sequence[sitk.Image], k: int, box: tuple[int, int]) -> Image.Image:

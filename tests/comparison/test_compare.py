@@ -1,6 +1,7 @@
 """Both arms of a comparison, on a phantom that the network can see."""
 
 import csv
+import html
 import json
 import re
 from pathlib import Path
@@ -130,8 +131,11 @@ def test_json_and_files_agree_with_the_table(comparison: Comparison) -> None:
     assert_allclose(again, comparison.tre_mm["with"].mean, atol=1e-4)  # mm, rounding of files
     assert (out / "fixed.nii.gz").is_file()
     page = (out / run_folder.REPORT).read_text()
-    assert "warped, without landmarks" in page
-    assert "warped, with landmarks" in page
+    assert '"name":"without landmarks"' in page
+    assert '"name":"with landmarks"' in page
+    assert '"name":"affine only"' in page
+    assert "Landmarks helped: " in page
+    assert comparison.table().splitlines()[-1] in html.unescape(page)  # the caveats, too
 
 
 @pytest.mark.engine

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from landmark_dir.comparison.tables import aligned, cases_table, p_value, pair_table, write_figures
+from landmark_dir.comparison.tables import (
+    aligned,
+    cases_table,
+    p_value,
+    page_answer,
+    page_tables,
+    pair_table,
+    write_figures,
+)
 from landmark_dir.evaluation.metrics import Summary
 from landmark_dir.evaluation.statistics import paired_difference
 
@@ -49,6 +57,40 @@ def test_a_pair_without_judges_has_images_alone() -> None:
     assert "mm" not in table
     assert "truth" not in table
     assert table.splitlines()[-1].split() == ["with", "0.900", "1.23", "%", "-", "0", "8", "good"]
+
+
+def test_the_page_has_the_tables_of_the_terminal() -> None:
+    of = figures("tre_mm", "held_back_mm")
+    told = pair_table(of)
+    for _, _, rows in page_tables(of):
+        for row in rows:
+            assert all(str(cell) in told for cell in row)
+    assert [title for title, _, _ in page_tables(of)][-1] == "Images, transform and time"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-0.6, -0.4, "Landmarks helped: 0.50 mm nearer on average"),
+        (0.4, 0.6, "Landmarks did harm: 0.50 mm farther off on average"),
+        (-0.6, 0.6, "No difference that is sure"),
+        (NAN, NAN, "Too few points to say"),
+    ],
+)
+def test_the_answer_follows_the_interval(low: float, high: float, words: str) -> None:
+    of = figures("tre_mm", "held_back_mm")
+    of["with_minus_without"]["tre_mm"] |= {"low": low, "high": high}
+    answer = page_answer(of)
+    assert answer.headline.startswith(words)
+    assert "mean 2.00 without, 1.50 with landmarks" in answer.figures[0]
+    assert len(answer.caveats) == 2
+
+
+def test_an_answer_says_what_it_rests_on() -> None:
+    assert page_answer(figures("held_back_mm")).headline.endswith("held-back landmarks tell")
+    nothing = page_answer(figures())
+    assert "not measured" in nothing.headline
+    assert "--expert" in nothing.figures[0]
 
 
 def test_each_label_has_its_row_and_several_a_mean() -> None:

@@ -100,7 +100,8 @@ def test_the_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     assert HOSTILE not in page
     assert page.count("<script") == 2
     assert "<img" not in page
-    assert not re.search(r"<[a-z][^>]* on[a-z]+=", page)  # no handler within a tag
+    unquoted = re.sub(r'"[^"]*"', '""', page)
+    assert not re.search(r"<[a-z][^>]* on[a-z]+=", unquoted)  # no handler within a tag
     assert not re.search(r"(src|href)\s*=\s*[\"']?(?!data:)[a-z]+:", page)
     assert page.count(html.escape(HOSTILE)) >= 4  # title twice, pooled, about
 
@@ -194,7 +195,7 @@ def test_distributions_are_of_what_has_a_result(tmp_path: Path) -> None:
     assert "median 61, 90 % from 56 to 86 (5 cases)" in page  # not the one that ended in an error
     compared = written(study(many(50), compared=True), tmp_path)
     for arm in ("arm0", "arm1"):
-        assert compared.count(f'class="{arm}" fill') == 5
+        assert compared.count(f'class="{arm}" stroke') == 5
     assert "without: median 0." in compared
 
 
@@ -220,11 +221,9 @@ CASES = "Array.from(document.querySelectorAll('#body th')).map(e => e.textConten
 WHERE = "document.getElementById('where').textContent"
 
 
-def opened_page(path: Path, width: int = 1400) -> chromium.Page:
+def opened_page(path: Path, width: int = 1400, scheme: str = "light") -> chromium.Page:
     needs("chromium")
-    page = chromium.Page(path, width)
-    page.wait("document.body && document.body.dataset.ready === 'yes'")
-    return page
+    return chromium.Page(path, width, scheme=scheme).ready()
 
 
 @pytest.fixture(scope="module")
@@ -263,12 +262,6 @@ def find(text: str) -> str:
         f"(() => {{ const e = document.getElementById('find'); e.value = {text!r};"
         "e.dispatchEvent(new Event('input')) })()"
     )
-
-
-def press(page: chromium.Page, key: str, code: int, text: str = "") -> None:
-    given = {"key": key, "windowsVirtualKeyCode": code, "text": text}
-    page.call("Input.dispatchKeyEvent", type="keyDown", **given)
-    page.call("Input.dispatchKeyEvent", type="keyUp", **given)
 
 
 @pytest.mark.engine
@@ -367,14 +360,14 @@ def test_the_keyboard_reaches_everything(opened: chromium.Page) -> None:
     opened.run("document.getElementById('find').focus()")
     reached = []
     for _ in range(25):
-        press(opened, "Tab", 9)
+        opened.tab.keyboard.press("Tab")
         reached.append(opened.run("document.activeElement.textContent.slice(0, 20)"))
         if reached[-1] == "seconds":
             break
     assert reached[-6:] == ["case", "verdict", "why", "folded (%)", "correlation", "seconds"]
     assert opened.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     for way in ("ascending", "descending"):
-        press(opened, "Enter", 13, "\r")
+        opened.tab.keyboard.press("Enter")
         sort = "document.activeElement.parentElement.getAttribute('aria-sort')"
         assert opened.run(sort) == way  # and the focus stays
     opened.run(sort_by("verdict"))
@@ -411,31 +404,11 @@ def test_the_table_is_turned_page_by_page(opened_large: chromium.Page) -> None:
     page.run(find(""))
 
 
-CONTRASTS = """(() => {
-  const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).map(v => {
-    v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4 });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b };
-  const behind = (e) => { for (; e; e = e.parentElement) {
-    const c = getComputedStyle(e).backgroundColor; if (c !== 'rgba(0, 0, 0, 0)') return c } };
-  const low = [];
-  for (const e of document.querySelectorAll('body *')) {
-    const own = Array.from(e.childNodes).some(n => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !e.getClientRects().length || e.disabled) continue;
-    const style = getComputedStyle(e), text = e.closest('svg') ? style.fill : style.color;
-    const [a, b] = [light(text), light(behind(e))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) low.push(e.outerHTML.slice(0, 80));
-  }
-  return low })()"""
-
-
 @pytest.mark.engine
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800])
-def test_it_is_legible_and_fits(scheme: str, width: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "dark"), (800, "light")])
+def test_it_is_legible_and_fits(width: int, scheme: str, tmp_path: Path) -> None:
     written(study([*ROWS, *many(3)], compared=True), tmp_path)
-    page = opened_page(tmp_path / "study.html", width)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    page.call("Emulation.setEmulatedMedia", features=[feature])
-    assert page.run(CONTRASTS) == []
+    page = opened_page(tmp_path / "study.html", width, scheme)
+    assert page.faults() == []
     assert page.run("document.documentElement.scrollWidth") <= width
     page.close()
