@@ -7,8 +7,8 @@ was turned. A rigid motion that many landmarks agree with is the start; one that
 chance.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,19 +18,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from landmark_dir.geometry import Points
+from landmark_dir.geometry import Points, index_to_physical, inside
 from landmark_dir.matching.rigid_fit import Rigid, find_rigid
 from landmark_dir.models.default import MAP_PX, SeekNetwork
 from landmark_dir.models.device import encode
-from landmark_dir.preprocessing.slices import SliceStack, stack_slices
+from landmark_dir.preprocessing.slices import stack_slices
+from landmark_dir.progress import Progress, silent
 
 PLACE_PX = 2 * MAP_PX  # descriptors are pooled to places of this side
 SPARSE, DENSE_MM = 10, 6.0  # slices of the shorter volume; distance of those of the other
 MOST_DENSE = 120  # of the other's slices
 LANDMARKS = 40  # of a slice, well spread
 BACK_MM = 16.0  # forward-backward check
-ROLLS = np.arange(0, 360, 45)
+CHUNK = 8192  # descriptors compared at a time
+ROLLS = np.arange(0, 360, 45)  # degrees; the network bears half a step
 ROLL_DEGREES = 50.0  # how far off a view's turn a fit may be
+AIR = -0.9  # network units; air and what is hardly more
+CHECKED, AROUND_MM = 4, (-12.0, 0.0, 12.0)  # slices of a check, and where the other is cut
+ENOUGH = 40  # landmarks, to judge by
+LEAST, LEAST_SHARE = 20, 0.2  # landmarks that agree
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class View:
 
     degrees: float
     behind: bool = False
+
+    @classmethod
+    def like(cls, turn: NDArray[np.float64]) -> "View":
+        """The view of a slice that shows it as a body turned so is seen."""
+        behind = bool(turn[2, 2] < 0)
+        plane = turn[:2, :2] * [-1.0 if behind else 1.0, 1.0]
+        angle = np.arctan2(plane[0, 1] - plane[1, 0], plane[0, 0] + plane[1, 1])
+        return cls(float(np.degrees(angle)), behind)
 
     @cached_property
     def plane(self) -> NDArray[np.float64]:
@@ -68,27 +82,153 @@ class Described:
         return len(self.points)
 
 
-def every(image: sitk.Image, step: int, first: int = 0) -> sitk.Image:
-    return sitk.DICOMOrient(image, "LPS")[:, :, first::step]
+@dataclass(frozen=True)
+class Found:
+    """What a search says.
+
+    Attributes
+    ----------
+    rigid : Rigid or None
+        Fixed to moving points; None where no three landmarks agree.
+    agreeing, of : int
+        Landmarks that agree with it, of those that were found in the other image.
+    tried : int
+        Landmarks that were sought.
+    """
+
+    rigid: Rigid | None
+    agreeing: int
+    of: int
+    tried: int
+
+    @property
+    def judged(self) -> bool:
+        """Whether there were landmarks enough to say anything."""
+        return self.tried >= ENOUGH
+
+    @property
+    def sure(self) -> bool:
+        """Whether so many agree by chance only once in very many pairs of images."""
+        share = self.agreeing / max(1, self.of)
+        return self.rigid is not None and self.agreeing >= LEAST and share >= LEAST_SHARE
 
 
-def cut(image: sitk.Image, network: SeekNetwork, step: int, first: int = 0) -> SliceStack:
-    """Every `step`-th axial slice."""
-    return stack_slices(every(image, step, first), network.stride, network.scale)
+def check_start(network: SeekNetwork, fixed: sitk.Image, moving: sitk.Image) -> Found:
+    """What landmarks of a few slices say of two volumes that should lie as their headers say."""
+    fixed = sitk.DICOMOrient(fixed, "LPS")
+    shared = _shared_slices(fixed, moving)
+    if not len(shared):
+        return Found(None, 0, 0, 0)
+    chosen = shared[np.unique(np.linspace(0, len(shared) - 1, CHECKED + 2).astype(int))]
+    chosen = chosen[1:-1] if len(chosen) > CHECKED else chosen
+    one, others = [], []
+    for k in chosen.tolist():
+        plane = fixed[:, :, k : k + 1]
+        one.append(_describe(network, plane))
+        for off_mm in AROUND_MM:
+            beside = sitk.Image(plane)
+            normal = np.array(plane.GetDirection())[2::3]
+            beside.SetOrigin((np.array(plane.GetOrigin()) + off_mm * normal).tolist())
+            air = network.scale.air
+            seen = sitk.Resample(moving, beside, sitk.Transform(), sitk.sitkLinear, air)
+            others.append(_describe(network, seen))
+    return _fitted(_joined(one), _joined(others), np.eye(3))
+
+
+def seek_start(
+    network: SeekNetwork, fixed: sitk.Image, moving: sitk.Image, progress: Progress = silent
+) -> Found:
+    """Search for how `moving` lies to `fixed`, wherever that may be."""
+    images = [sitk.DICOMOrient(image, "LPS") for image in (fixed, moving)]
+    depth = [image.GetSize()[2] * image.GetSpacing()[2] for image in images]
+    swapped = depth[1] < depth[0]
+    short, long = images[::-1] if swapped else images
+    sparse, dense = _thinned(short, SPARSE), _thinned(long, MOST_DENSE, DENSE_MM)
+    progress("describe", 0.0)
+    everywhere = _describe(network, dense)
+    axes = [np.reshape(image.GetDirection(), (3, 3)) for image in (short, long)]
+    views = [View(float(roll), behind) for behind in (False, True) for roll in ROLLS]
+    best = Found(None, 0, 0, 0)
+    for number, view in enumerate(views):
+        progress("turn", 0.3 + 0.6 * number / len(views))
+        found = _seen_so(network, sparse, view, everywhere, axes)
+        best = max(best, found, key=lambda one: one.agreeing)
+    if best.rigid is not None:
+        turn = axes[1].T @ best.rigid.turn @ axes[0]
+        best = max(
+            best,
+            _seen_so(network, sparse, View.like(turn), everywhere, axes),
+            key=lambda one: one.agreeing,
+        )
+    if swapped and best.rigid is not None:
+        return replace(best, rigid=best.rigid.inverse())
+    return best
+
+
+def _seen_so(
+    network: SeekNetwork,
+    sparse: sitk.Image,
+    view: View,
+    everywhere: Described,
+    axes: Sequence[NDArray[np.float64]],
+) -> Found:
+    """What a view of the sparse slices finds; `axes` [3, 3] are those of both volumes."""
+    return _fitted(_describe(network, sparse, view), everywhere, axes[1] @ view.turn.T @ axes[0].T)
+
+
+def _fitted(one: Described, two: Described, turn: NDArray[np.float64]) -> Found:
+    """A rigid motion that turns about so, among the landmarks of `one`."""
+    if not len(one.landmarks) or not len(two):
+        return Found(None, 0, 0, len(one.landmarks))
+    start, there = _pairs(one, two)
+    rng = np.random.default_rng(0)
+    fit = find_rigid(one.points[start], two.points[there], rng, turn, ROLL_DEGREES)
+    if fit is None:
+        return Found(None, 0, len(start), len(one.landmarks))
+    rigid, agree = fit
+    return Found(rigid, int(agree.sum()), len(start), len(one.landmarks))
+
+
+def _shared_slices(fixed: sitk.Image, moving: sitk.Image) -> NDArray[np.intp]:
+    """Slices of which a good part lies in the moving image as well."""
+    x, y, z = fixed.GetSize()
+    steps = [(np.arange(8) + 0.5) * n / 8 - 0.5 for n in (x, y)]
+    grid = np.stack(np.meshgrid(*steps, np.arange(z), indexing="ij"), -1)  # [8, 8, z, 3]
+    met = inside(moving, index_to_physical(fixed, grid.reshape(-1, 3)))
+    return np.asarray(np.flatnonzero(met.reshape(64, z).mean(0) > 0.25))
+
+
+def _thinned(image: sitk.Image, most: int, step_mm: float = 0.0) -> sitk.Image:
+    """Every few axial slices: at most about `most`, and not closer than `step_mm`."""
+    count, level_mm = image.GetSize()[2], image.GetSpacing()[2]
+    step = max(1, round(step_mm / level_mm), round(count / most))
+    return image[:, :, (count - 1) % step // 2 :: step]
+
+
+def _joined(parts: Sequence[Described]) -> Described:
+    """Several as one."""
+    first = np.cumsum([0, *(len(part) for part in parts)])
+    return Described(
+        np.concatenate([part.points for part in parts]),
+        torch.cat([part.descriptors for part in parts]),
+        torch.cat([part.landmarks + int(n) for part, n in zip(parts, first, strict=False)]),
+    )
 
 
 @torch.inference_mode()
-def describe(network: SeekNetwork, stack: SliceStack, view: View = View(0.0)) -> Described:
-    """The places of a stack's slices as a view of them shows them."""
+def _describe(network: SeekNetwork, image: sitk.Image, view: View | None = None) -> Described:
+    """The places of all slices of a volume, as a view of them shows them."""
+    stack = stack_slices(image, network.stride, network.scale)
     device = network.log_scale.device
-    points, descriptors, landmarks, count = [], [], [], 0
-    for k, image in enumerate(stack.images):
-        seen, back = _seen(torch.from_numpy(image).to(device), view, network.stride)
+    points, descriptors, landmarks = [], [], []
+    count = 0
+    for k, slice_ in enumerate(stack.images):
+        seen, back = _seen(torch.from_numpy(slice_).to(device), view, network.stride)
         maps = encode(network, seen[None, None])
         pooled = functional.normalize(functional.avg_pool2d(maps.descriptors.float(), 2), dim=1)
         logit = functional.max_pool2d(maps.matchability[None], 2)[0, 0]
         flat = pooled[0].flatten(1).T  # [h w, C]
-        body = functional.avg_pool2d(seen[None, None], PLACE_PX)[0, 0] > -0.9
+        body = functional.avg_pool2d(seen[None, None], PLACE_PX)[0, 0] > AIR
         keep = body.flatten().nonzero()[:, 0]
         best = _spread(logit, body)
         rows, width = keep.cpu().numpy(), logit.shape[1]
@@ -112,12 +252,14 @@ def _spread(logit: Tensor, body: Tensor) -> Tensor:
     return best.indices[best.values > -torch.inf]
 
 
-def _seen(image: Tensor, view: View, stride: int):
+def _seen(
+    image: Tensor, view: View | None, stride: int
+) -> tuple[Tensor, Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
     """A slice as seen, and from pixels (x, y) of that to pixels of the slice."""
     height, width = image.shape
-    if view == View(0.0):
+    if view is None:
         return image, lambda xy: xy
-    rows, columns = ((image > -0.9).any(axis).nonzero()[:, 0] for axis in (1, 0))
+    rows, columns = ((image > AIR).any(axis).nonzero()[:, 0] for axis in (1, 0))
     if not len(rows):
         return image, lambda xy: xy
     box = [(int(a[0]), int(a[-1])) for a in (columns, rows)]
@@ -128,8 +270,8 @@ def _seen(image: Tensor, view: View, stride: int):
     centre = (size - 1) / 2
     y, x = np.mgrid[: size[1], : size[0]]
 
-    def back(xy):
-        return (xy - centre) @ view.plane.T + middle
+    def back(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((xy - centre) @ view.plane.T + middle)
 
     at = back(np.stack([x, y], -1)) * 2 + 1
     grid = torch.from_numpy(at / [width, height] - 1).to(image)
@@ -137,7 +279,7 @@ def _seen(image: Tensor, view: View, stride: int):
     return seen[0, 0], back
 
 
-def pairs_of(one: Described, two: Described) -> tuple[NDArray, NDArray]:
+def _pairs(one: Described, two: Described) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of landmarks of `one` and of what is most like them in `two`, forward and backward."""
     start = one.landmarks
     there = _most_like(one.descriptors[start], two.descriptors)
@@ -148,10 +290,11 @@ def pairs_of(one: Described, two: Described) -> tuple[NDArray, NDArray]:
 
 
 def _most_like(some: Tensor, of: Tensor) -> Tensor:
+    """Row of the most similar of descriptors [M, C] to each of [N, C], [N]."""
     best = some.new_full((len(some),), -torch.inf)
     row = torch.zeros(len(some), dtype=torch.long, device=some.device)
-    for first in range(0, len(of), 8192):
-        value, at = (some @ of[first : first + 8192].T).max(1)
+    for first in range(0, len(of), CHUNK):
+        value, at = (some @ of[first : first + CHUNK].T).max(1)
         better = value > best
         best[better], row[better] = value[better], at[better] + first
     return row

@@ -17,7 +17,6 @@ from landmark_dir.registration.landmarks import Landmarks
 from landmark_dir.registration.session import (
     Session,
     before_registration,
-    start_mm,
 )
 from landmark_dir.transforms.chain import Chain
 from landmark_dir.transforms.fields import coarse_grid, displacement, jacobian
@@ -33,6 +32,7 @@ def run_json(session: Session, metrics: dict[str, Any]) -> dict[str, Any]:
         "landmark_dir": version("landmark_dir"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": dict(session.inputs.sources),
+        "start": session.start.described(),
         "options": session.options.flat(),
         "versions": {
             "python": platform.python_version(),
@@ -95,9 +95,9 @@ def write_run_report(
         fixed=session.inputs.fixed,
         moving=session.inputs.moving,
         before=before_registration(session),
-        before_shift_mm=start_mm(session.inputs, session.options),
         arms=arms,
         pairs=pairs,
+        moving_before=session.start.rigid.inverse().map_points(pairs.moving),
         residual_mm=residual_mm,
         held_back=held_back,
         tables=tables,

@@ -18,7 +18,7 @@ from landmark_dir.report.plots import distance_plots
 from landmark_dir.report.volumes import GREY_HU, packed, packed_map, place_colours, shown_grid
 
 Table: TypeAlias = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, header, rows
-TABLES = ("metrics", "inputs", "options", "seconds", "cpu_seconds", "versions", "weights")
+TABLES = ("metrics", "start", "inputs", "options", "seconds", "cpu_seconds", "versions", "weights")
 CAUTION = (
     "For research only. Residuals at guiding landmarks are no measure of accuracy; held-back "
     "landmarks guided nothing, but come from the same network. A Jacobian determinant of 0 or "
@@ -60,12 +60,12 @@ class Content:
     ----------
     before : sitk.Image
         The moving image on the fixed grid before any registration.
-    before_shift_mm : ndarray, shape (3,)
-        Moving point p is seen in `before` at p - before_shift_mm.
     arms : sequence of Arm
         One, or two of a comparison.
     pairs : PointPairs
         Landmarks, held back ones included.
+    moving_before : ndarray, shape (N, 3)
+        Where their moving points are seen in `before`, LPS mm.
     residual_mm : ndarray, shape (N,), or None
     held_back : ndarray of bool, shape (N,)
     tables : sequence of Table
@@ -76,9 +76,9 @@ class Content:
     fixed: sitk.Image
     moving: sitk.Image
     before: sitk.Image
-    before_shift_mm: NDArray[np.float64]
     arms: Sequence[Arm]
     pairs: PointPairs
+    moving_before: Points
     residual_mm: NDArray[np.float64] | None
     held_back: NDArray[np.bool_]
     tables: Sequence[Table]
@@ -176,7 +176,7 @@ def _landmarks(content: Content, grid: sitk.Image) -> list[list[Any]]:
         [*fixed, *before, colour, score, None if left is None else float(left), bool(held)]
         for fixed, before, colour, score, left, held in zip(
             places(pairs.fixed),
-            places(pairs.moving - content.before_shift_mm),
+            places(content.moving_before),
             place_colours(pairs.fixed),
             pairs.score.round(3).tolist(),
             residual,
