@@ -27,7 +27,7 @@ from landmark_dir.progress import Progress, silent
 
 PLACE_PX = 2 * MAP_PX  # descriptors are pooled to places of this side
 SPARSE, DENSE_MM = 10, 6.0  # slices of the shorter volume; distance of those of the other
-MOST_DENSE = 120  # of the other's slices
+MOST_DENSE = 100  # of the other's slices
 LANDMARKS = 40  # of a slice, well spread
 BACK_MM = 16.0  # forward-backward check
 CHUNK = 8192  # descriptors compared at a time
@@ -36,7 +36,8 @@ ROLL_DEGREES = 50.0  # how far off a view's turn a fit may be
 AIR = -0.9  # network units; air and what is hardly more
 CHECKED, AROUND_MM = 4, (-12.0, 0.0, 12.0)  # slices of a check, and where the other is cut
 ENOUGH = 40  # landmarks, to judge by
-LEAST, LEAST_SHARE = 20, 0.2  # landmarks that agree
+LEAST, LEAST_SHARE = 24, 0.25  # landmarks that agree; chance reached 20, and 0.19
+MIRRORED = 1.4  # times as many landmarks agree with a mirrored body
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class View:
         """From offsets (x, y) in the view to offsets in the slice, [2, 2]."""
         cos, sin = np.cos(np.radians(self.degrees)), np.sin(np.radians(self.degrees))
         side = -1.0 if self.behind else 1.0
-        return np.array([[side, 0.0], [0.0, 1.0]]) @ np.array([[cos, -sin], [sin, cos]])
+        return np.asarray(np.diag([side, 1.0]) @ [[cos, -sin], [sin, cos]])
 
     @cached_property
     def turn(self) -> NDArray[np.float64]:
@@ -81,6 +82,10 @@ class Described:
     def __len__(self) -> int:
         return len(self.points)
 
+    def mirrored(self, normal: NDArray[np.float64]) -> "Described":
+        """The same places on the other side of a plane through the origin."""
+        return replace(self, points=self.points - 2 * np.outer(self.points @ normal, normal))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -100,6 +105,7 @@ class Found:
     agreeing: int
     of: int
     tried: int
+    mirrored: bool = False  # far more agree once one of the images is mirrored
 
     @property
     def judged(self) -> bool:
@@ -112,6 +118,11 @@ class Found:
         share = self.agreeing / max(1, self.of)
         return self.rigid is not None and self.agreeing >= LEAST and share >= LEAST_SHARE
 
+    def beside(self, mirrored: "Found") -> "Found":
+        """The same, and whether a mirrored body would be more like it."""
+        more = mirrored.sure and mirrored.agreeing > MIRRORED * self.agreeing
+        return replace(self, mirrored=more)
+
 
 def check_start(network: SeekNetwork, fixed: sitk.Image, moving: sitk.Image) -> Found:
     """What landmarks of a few slices say of two volumes that should lie as their headers say."""
@@ -121,10 +132,11 @@ def check_start(network: SeekNetwork, fixed: sitk.Image, moving: sitk.Image) -> 
         return Found(None, 0, 0, 0)
     chosen = shared[np.unique(np.linspace(0, len(shared) - 1, CHECKED + 2).astype(int))]
     chosen = chosen[1:-1] if len(chosen) > CHECKED else chosen
-    one, others = [], []
+    one, other_side, others = [], [], []
     for k in chosen.tolist():
         plane = fixed[:, :, k : k + 1]
         one.append(_describe(network, plane))
+        other_side.append(_describe(network, plane, View(0.0, behind=True)))
         for off_mm in AROUND_MM:
             beside = sitk.Image(plane)
             normal = np.array(plane.GetDirection())[2::3]
@@ -132,7 +144,10 @@ def check_start(network: SeekNetwork, fixed: sitk.Image, moving: sitk.Image) -> 
             air = network.scale.air
             seen = sitk.Resample(moving, beside, sitk.Transform(), sitk.sitkLinear, air)
             others.append(_describe(network, seen))
-    return _fitted(_joined(one), _joined(others), np.eye(3))
+    axes, around = np.reshape(fixed.GetDirection(), (3, 3)), _joined(others)
+    turn = axes @ View(0.0, behind=True).turn.T @ axes.T
+    mirrored = _fitted(_joined(other_side).mirrored(axes[:, 2]), around, turn)
+    return _fitted(_joined(one), around, np.eye(3)).beside(mirrored)
 
 
 def seek_start(
@@ -148,32 +163,26 @@ def seek_start(
     everywhere = _describe(network, dense)
     axes = [np.reshape(image.GetDirection(), (3, 3)) for image in (short, long)]
     views = [View(float(roll), behind) for behind in (False, True) for roll in ROLLS]
-    best = Found(None, 0, 0, 0)
+    best = mirrored = Found(None, 0, 0, 0)
     for number, view in enumerate(views):
         progress("turn", 0.3 + 0.6 * number / len(views))
-        found = _seen_so(network, sparse, view, everywhere, axes)
-        best = max(best, found, key=lambda one: one.agreeing)
+        turn = axes[1] @ view.turn.T @ axes[0].T
+        seen = _describe(network, sparse, view)
+        best = _better(best, _fitted(seen, everywhere, turn))
+        other = _fitted(seen.mirrored(axes[0][:, 2]), everywhere, turn)
+        mirrored = _better(mirrored, other)
     if best.rigid is not None:
-        turn = axes[1].T @ best.rigid.turn @ axes[0]
-        best = max(
-            best,
-            _seen_so(network, sparse, View.like(turn), everywhere, axes),
-            key=lambda one: one.agreeing,
-        )
+        view = View.like(axes[1].T @ best.rigid.turn @ axes[0])
+        seen = _describe(network, sparse, view)
+        best = _better(best, _fitted(seen, everywhere, axes[1] @ view.turn.T @ axes[0].T))
+    best = best.beside(mirrored)
     if swapped and best.rigid is not None:
         return replace(best, rigid=best.rigid.inverse())
     return best
 
 
-def _seen_so(
-    network: SeekNetwork,
-    sparse: sitk.Image,
-    view: View,
-    everywhere: Described,
-    axes: Sequence[NDArray[np.float64]],
-) -> Found:
-    """What a view of the sparse slices finds; `axes` [3, 3] are those of both volumes."""
-    return _fitted(_describe(network, sparse, view), everywhere, axes[1] @ view.turn.T @ axes[0].T)
+def _better(one: Found, other: Found) -> Found:
+    return max(one, other, key=lambda found: found.agreeing)
 
 
 def _fitted(one: Described, two: Described, turn: NDArray[np.float64]) -> Found:

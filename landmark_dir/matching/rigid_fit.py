@@ -117,4 +117,4 @@ def _one_of(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
     """A column of each row, drawn by weight."""
     sums = weights.cumsum(1)
     drawn = rng.random((len(weights), 1)) * sums[:, -1:]
-    return np.minimum((sums <= drawn).sum(1), weights.shape[1] - 1)
+    return np.asarray(np.minimum((sums <= drawn).sum(1), weights.shape[1] - 1))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch is slow to load
 
 log = logging.getLogger(__name__)
 
-NEAR_MM, NEAR_DEGREES = 40.0, 20.0  # from the world, of a start that the affine stage bridges
+NEAR_MM, NEAR_DEGREES = 25.0, 20.0  # from the world, of a start that the affine stage bridges
 POINTS_MM = 40.0  # the same for the median of given points
 LEAST_POINTS = 4  # that a turn is fitted to
 SAME = Rigid(np.eye(3), np.zeros(3))
@@ -133,6 +133,7 @@ def _from_landmarks(
     with torch_threads(options.compute.threads):
         if overlap_fraction(inputs.fixed, inputs.moving) >= MIN_OVERLAP:
             checked = check_start(network, inputs.fixed, inputs.moving)
+            _refuse_mirrored(checked)
             if checked.sure and _is_near(checked, inputs):
                 return Start("world", SAME, checked.agreeing, checked.of)
             if not checked.judged:
@@ -140,6 +141,7 @@ def _from_landmarks(
         found = seek_start(network, inputs.fixed, inputs.moving, progress)
     if not found.judged:
         return _unchecked(inputs)
+    _refuse_mirrored(found)
     if found.rigid is None or not found.sure:
         raise NoCommonAnatomy(
             "these two do not show the same part of a body: expected landmarks that agree on how "
@@ -147,6 +149,14 @@ def _from_landmarks(
             f"it; check the files; {ANYWAY}"
         )
     return Start("landmarks", found.rigid, found.agreeing, found.of)
+
+
+def _refuse_mirrored(found: "Found") -> None:
+    if found.mirrored:
+        raise NoCommonAnatomy(
+            "one of these two is mirrored: far more landmarks agree once left and right, or head "
+            f"and feet, of one image are exchanged; mend its file; {ANYWAY}"
+        )
 
 
 def _network(options: RegisterOptions, loaded: "LoadedWeights | None") -> "SeekNetwork":
