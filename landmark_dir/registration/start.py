@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landmark_dir.errors import NoCommonAnatomy
 from landmark_dir.geometry import centre, corners, distances_mm
@@ -184,5 +185,5 @@ def _unchecked(inputs: Inputs) -> Start:
     return Start("world")
 
 
-def _shift(shift_mm: np.ndarray) -> Rigid:  # type: ignore[type-arg]
+def _shift(shift_mm: NDArray[np.float64]) -> Rigid:
     return Rigid(np.eye(3), np.ravel(shift_mm))
