@@ -23,8 +23,17 @@ RECORD = {
     "options": {"threads": None, "landmark_weight": [0.1], "preset": "fast"},
     "versions": {"python": "3.11.7", "SimpleITK": "2.5.7"},
     "weights": None,
+    "start": {
+        "from": "world",
+        "turn_degrees": 0.0,
+        "matrix": [1, 0, 0, 0, 1, 0, 0, 0, 1],
+        "shift_mm": [0, 0, 0],
+        "agreeing": None,
+        "of": None,
+    },
     "metrics": {"landmarks": 0},
     "seconds": {"affine": 2.1},
+    "cpu_seconds": {"affine": 3.4},
     "warnings": [],
 }
 
