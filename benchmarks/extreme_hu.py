@@ -142,7 +142,7 @@ def measure(
     try:
         inputs = load_inputs(fixed, moving, options)
         with session(inputs, options) as opened:
-            found["before"] = f"{residual_mm(read_transform(opened.start), truths).mean():.2f}"
+            found["before"] = f"{residual_mm(read_transform(opened.start_file), truths).mean():.2f}"
             landmarks = landmarks_for(opened)
             for name, used in (("without", landmarks.only_held_back()), ("with", landmarks)):
                 result = arm(opened, name, used)

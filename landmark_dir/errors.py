@@ -19,6 +19,10 @@ class BadVolume(LandmarkDirError):
     """An image or mask that cannot be registered: unreadable, not 3D, not finite, empty."""
 
 
+class NoCommonAnatomy(LandmarkDirError):
+    """Two images whose landmarks agree on no way in which one lies to the other."""
+
+
 class BadPoints(LandmarkDirError):
     """A point file that elastix would misread or that does not fit its partner."""
 

@@ -225,10 +225,12 @@ class RegisterOptions(Checked):
     landmarks: bool = choice(True, bool, "Find landmarks and let them guide the b-spline stage.")
     affine: bool = choice(True, bool, "Run an affine stage first.")
     align: str = choice(
-        "world",
+        "auto",
         str,
-        "Where to start: from the world coordinates of both headers, or from the image centres.",
-        among=("world", "centers"),
+        "Where to start: from the world coordinates of both headers, from the image centres, or "
+        "(auto) from the world where landmarks say it is about right, else from a rigid motion "
+        "found from landmarks, or from the given points.",
+        among=("auto", "world", "centers"),
     )
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     outliers: OutlierOptions = field(default_factory=OutlierOptions)

@@ -221,7 +221,7 @@ def _compare(
         given = {"without": (without, landmarks.only_held_back()), "with": (session, landmarks)}
         results = {arm: _arm(arm, *what, folder) for arm, what in given.items()}
         chains = {
-            "before": read_transform(session.start),
+            "before": read_transform(session.start_file),
             "affine": session.affine_chain,
             **{arm: result.chain for arm, result in results.items()},
         }

@@ -129,10 +129,24 @@ def format_translation(shift_mm: ArrayLike, fixed: sitk.Image) -> str:
 
     `fixed` is the grid onto which the transform would resample.
     """
+    return _format_first({"Transform": ("TranslationTransform",)}, _numbers(shift_mm), fixed)
+
+
+def format_affine(matrix: ArrayLike, shift_mm: ArrayLike, fixed: sitk.Image) -> str:
+    """Return the text of a transform file that maps fixed points x to `matrix` x + `shift_mm`.
+
+    `fixed` is the grid onto which the transform would resample.
+    """
+    kind = {"Transform": ("AffineTransform",), "CenterOfRotationPoint": ("0", "0", "0")}
+    return _format_first(kind, _numbers([*np.ravel(matrix), *np.ravel(shift_mm)]), fixed)
+
+
+def _format_first(kind: ParameterMap, values: tuple[str, ...], fixed: sitk.Image) -> str:
+    """The text of a transform file of some kind that leans on no other."""
     parameters: ParameterMap = {
-        "Transform": ("TranslationTransform",),
-        "NumberOfParameters": ("3",),
-        "TransformParameters": _numbers(shift_mm),
+        **kind,
+        "NumberOfParameters": (str(len(values)),),
+        "TransformParameters": values,
         INITIAL: (NO_INITIAL,),
         "HowToCombineTransforms": ("Compose",),
         "FixedImageDimension": ("3",),

@@ -146,7 +146,7 @@ def load_inputs(
     for warning in warnings:
         log.warning(warning)
     if options.align == "world":
-        _check_overlap(images["fixed"], images["moving"])
+        check_overlap(images["fixed"], images["moving"])
     given = _given_points(points, images["fixed"], images["moving"])
     files = (None, None) if isinstance(points, PointPairs) or points is None else points
     body = body_mask(seen["fixed"].image)
@@ -210,7 +210,8 @@ def _without(
     return counts
 
 
-def _check_overlap(fixed: sitk.Image, moving: sitk.Image) -> None:
+def check_overlap(fixed: sitk.Image, moving: sitk.Image) -> None:
+    """Refuse two images that hardly overlap where their headers put them."""
     overlap = overlap_fraction(fixed, moving)
     if overlap < MIN_OVERLAP:
         distance = float(distances_mm(centre(fixed), centre(moving))[0])

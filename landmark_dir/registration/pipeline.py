@@ -235,6 +235,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
         verdict,
         inputs.fixed,
         warped,
+        session.start.described(),
     )
 
 

@@ -21,6 +21,7 @@ from landmark_dir.io.text_files import is_number, is_place, told
 from landmark_dir.io.volumes import read_image, read_volume
 from landmark_dir.points import PointPairs
 from landmark_dir.registration.inputs import as_path
+from landmark_dir.registration.start import told as told_start
 from landmark_dir.transforms.chain import Chain, read_transform
 from landmark_dir.transforms.fields import displacement, jacobian
 
@@ -52,6 +53,8 @@ class Result:
         `.verdict` is good, doubtful, failed or not checked, `.reasons` why.
     given_fixed : sitk.Image or None
         The fixed image, of a run that was just made.
+    start : dict or None
+        Where it started and how sure that is, as in `run.json`; None: an older run does not say.
     """
 
     folder: Path
@@ -64,6 +67,7 @@ class Result:
     verdict: Verdict
     given_fixed: sitk.Image | None = None
     given_warped: sitk.Image | None = None
+    start: dict[str, Any] | None = None
 
     @property
     def warped(self) -> sitk.Image:
@@ -140,6 +144,8 @@ class Result:
             median = _shown((self.metrics["residual_mm"] or {}).get("median"), ".2f")
             text = f"{len(self.landmarks)} landmarks, residual {median} mm, {text}"
         text = f"{text}, {_shown(self.metrics['folded_share'], '.2%')} folded"
+        if self.start is not None:
+            text = f"{text}; {told_start(self.start)}"
         return f"{self.verdict.verdict} ({'; '.join(self.verdict.reasons)}); {text}"
 
     def __repr__(self) -> str:
@@ -305,4 +311,5 @@ def open_run(run: str | Path) -> Result:
         content["warnings"],
         Verdict(content["verdict"]["verdict"], content["verdict"]["reasons"]),
         given_warped=warped,
+        start=content.get("start"),
     )

@@ -17,8 +17,8 @@ from landmark_dir.registration.landmarks import Landmarks
 from landmark_dir.registration.session import (
     Session,
     before_registration,
-    start_mm,
 )
+from landmark_dir.registration.start import told
 from landmark_dir.transforms.chain import Chain
 from landmark_dir.transforms.fields import coarse_grid, displacement, jacobian
 
@@ -33,6 +33,7 @@ def run_json(session: Session, metrics: dict[str, Any]) -> dict[str, Any]:
         "landmark_dir": version("landmark_dir"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": dict(session.inputs.sources),
+        "start": session.start.described(),
         "options": session.options.flat(),
         "versions": {
             "python": platform.python_version(),
@@ -97,15 +98,20 @@ def write_run_report(
         body=session.inputs.fixed_body,
         before=before_registration(session),
         affine=_after_affine(session) if any(arm.warped is not None for arm in arms) else None,
-        before_shift_mm=start_mm(session.inputs, session.options),
         arms=arms,
         pairs=pairs,
+        moving_before=session.start.rigid.inverse().map_points(pairs.moving),
         residual_mm=residual_mm,
         held_back=held_back,
         tables=tables,
+        start=_sentence(told(session.start.described())),
         answer=answer,
     )
     write_report(path, content)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _after_affine(session: Session) -> sitk.Image | None:

@@ -8,16 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from landmark_dir.elastix.engine import Engine
-from landmark_dir.geometry import centre
 from landmark_dir.options import RegisterOptions
 from landmark_dir.progress import Plan, Progress
 from landmark_dir.registration.clock import Clock, Spent
 from landmark_dir.registration.inputs import Inputs
+from landmark_dir.registration.start import Start
 from landmark_dir.transforms.chain import Chain, read_transform
 
 if TYPE_CHECKING:  # torch is slow to load
@@ -26,6 +24,7 @@ if TYPE_CHECKING:  # torch is slow to load
 log = logging.getLogger(__name__)
 
 EXPECTED_S = {  # of a pair of 400 x 330 x 140 voxels; the proportions make the share done
+    "start": 1.0,
     "write images": 1.0,
     "affine": 5.0,
     "pre-align": 3.0,
@@ -38,7 +37,7 @@ EXPECTED_S = {  # of a pair of 400 x 330 x 140 voxels; the proportions make the 
     "metrics": 3.0,
     "report": 3.0,
 }
-SHARED = ("write images", "affine")
+SHARED = ("start", "write images", "affine")
 OF_A_PASS = ("pre-align", "landmarks", "outliers", "dense motion")
 OF_AN_ARM = ("b-spline", "warp", "metrics", "report")
 
@@ -84,8 +83,10 @@ class Session:
     ----------
     work : Path
         Scratch folder.
+    start : Start
+        How the moving image lies to the fixed one, roughly.
     affine : Path
-        Transform file; the identity or a shift where there is no affine stage.
+        Transform file; that of the start where there is no affine stage.
     network : LoadedWeights or None
         None: no landmarks are sought.
     arm : str
@@ -95,6 +96,7 @@ class Session:
     inputs: Inputs
     engine: Engine
     work: Path
+    start: Start
     affine: Path
     options: RegisterOptions
     network: "LoadedWeights | None"
@@ -115,7 +117,7 @@ class Session:
         return self.work / f"{name}.mha"
 
     @property
-    def start(self) -> Path:
+    def start_file(self) -> Path:
         """Transform file of the start."""
         return self.work / "initial.txt"
 
@@ -134,16 +136,8 @@ def expected_stages(
     return [(name, EXPECTED_S[name.split(", ")[-1]]) for name in names]
 
 
-def start_mm(inputs: Inputs, options: RegisterOptions) -> NDArray[np.float64]:
-    """The motion to start from: none, or the shift of the image centres (x, y, z)."""
-    if options.align == "world":
-        return np.zeros(3)
-    shift: NDArray[np.float64] = (centre(inputs.moving) - centre(inputs.fixed))[0]
-    return shift
-
-
 def before_registration(session: Session) -> sitk.Image:
     """The moving image on the fixed grid before any registration."""
     inputs = session.inputs
-    start = sitk.TranslationTransform(3, start_mm(inputs, session.options).tolist())
+    start = read_transform(session.start_file).itk()
     return sitk.Resample(inputs.moving, inputs.fixed, start, sitk.sitkLinear, inputs.outside_hu())

@@ -24,7 +24,7 @@ from landmark_dir.elastix.parameters import (
     with_bending_energy,
     with_points_metric,
 )
-from landmark_dir.elastix.transform_files import format_translation
+from landmark_dir.elastix.transform_files import format_affine
 from landmark_dir.errors import BadRunFolder, ElastixFailed
 from landmark_dir.geometry import Points, as_points, inside, physical_to_index
 from landmark_dir.io import run_folder
@@ -34,7 +34,8 @@ from landmark_dir.parallel import use_threads
 from landmark_dir.points import PointPairs
 from landmark_dir.progress import Plan
 from landmark_dir.registration.inputs import Inputs
-from landmark_dir.registration.session import Record, Session, start_mm
+from landmark_dir.registration.session import Record, Session
+from landmark_dir.registration.start import Start, find_start
 from landmark_dir.transforms.chain import read_transform, write_after
 from landmark_dir.transforms.rigid import keep_rigid
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # torch is slow to load
     from landmark_dir.models.weights import LoadedWeights
 
 OPENED_MM = 10.0  # around landmarks outside the moving mask
+MOSTLY_SHARED = 0.5  # of the fixed image, that lies in the moving one at the start
 BENT_MM = 0.5  # of a rigid part, that is worth a warning
 
 
@@ -60,14 +62,17 @@ def open_session(
         closing(find_engine(compute.backend, compute.threads)) as engine,
         _threads(compute.threads),
     ):
-        record, start = Record(inputs.warnings), work / "initial.txt"
+        record, file = Record(inputs.warnings), work / "initial.txt"
         record.took("read", inputs.spent)
-        session = Session(inputs, engine, work, start, options, None, record, plan)
+        session = Session(inputs, engine, work, Start("world"), file, options, None, record, plan)
         if seek:
             with session.stage("load network"):
                 session = replace(session, network=_load_network(options))
+        with session.stage("start") as told:
+            session = replace(session, start=find_start(inputs, options, session.network, told))
+        rigid = session.start.rigid
+        file.write_text(format_affine(rigid.turn, rigid.shift, inputs.fixed), "utf-8")
         _write_inputs(session)
-        start.write_text(format_translation(start_mm(inputs, options), inputs.fixed), "utf-8")
         if options.affine:
             session = replace(session, affine=_affine_stage(session))
         yield session
@@ -89,10 +94,30 @@ def _threads(count: int | None) -> Iterator[None]:
 def _write_inputs(session: Session) -> None:
     """The images as files every engine reads."""
     with session.stage("write images"):
-        for name in ("fixed", "moving", "fixed_mask", "moving_mask"):
+        for name in ("fixed", "moving", "moving_mask"):
             image = getattr(session.inputs, name)
             if image is not None:
                 _write_scratch(image, session.file(name))
+        mask = _sampled(session)
+        if mask is not None:
+            _write_scratch(mask, session.file("fixed_mask"))
+
+
+def _sampled(session: Session) -> sitk.Image | None:
+    """Where elastix takes samples: the fixed mask, and where little is shared what is shared.
+
+    It gives up where most samples lie outside the moving image.
+    """
+    inputs, start = session.inputs, read_transform(session.start_file).itk()
+    whole = sitk.Image(inputs.moving.GetSize(), sitk.sitkUInt8) + 1
+    whole.CopyInformation(inputs.moving)
+    shared = sitk.Resample(whole, inputs.fixed, start, sitk.sitkNearestNeighbor, 0)
+    if not 0 < sitk.GetArrayViewFromImage(shared).mean() < MOSTLY_SHARED:
+        return inputs.fixed_mask
+    if inputs.fixed_mask is None:
+        return shared
+    both = sitk.And(shared, sitk.Cast(inputs.fixed_mask != 0, sitk.sitkUInt8))
+    return both if sitk.GetArrayViewFromImage(both).any() else inputs.fixed_mask
 
 
 def _write_scratch(image: sitk.Image, path: Path) -> None:
@@ -113,7 +138,7 @@ def _job(session: Session, name: str, parameters: ParameterMap, start: Path | No
         fixed=session.file("fixed"),
         moving=session.file("moving"),
         parameters={**parameters, "RandomSeed": (str(session.options.compute.seed),)},
-        fixed_mask=session.file("fixed_mask") if inputs.fixed_mask is not None else None,
+        fixed_mask=session.file("fixed_mask") if session.file("fixed_mask").is_file() else None,
         moving_mask=session.file("moving_mask") if inputs.moving_mask is not None else None,
         initial_transform=start or session.affine,
     )

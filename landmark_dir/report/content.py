@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from landmark_dir.geometry import Points
 from landmark_dir.points import PointPairs
 
 Table: TypeAlias = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, header, rows
@@ -60,16 +61,18 @@ class Content:
         The moving image on the fixed grid before any registration.
     affine : sitk.Image or None
         The moving image on the fixed grid after the affine stage; None where there was none.
-    before_shift_mm : ndarray, shape (3,)
-        Moving point p is seen in `before` at p - before_shift_mm.
     arms : sequence of Arm
         One, or two of a comparison.
     pairs : PointPairs
         Landmarks, held back ones included.
+    moving_before : ndarray, shape (N, 3)
+        Where their moving points are seen in `before`, LPS mm.
     residual_mm : ndarray, shape (N,), or None
     held_back : ndarray of bool, shape (N,)
     tables : sequence of Table
         Shown below the images.
+    start : str
+        How the registration started, in a sentence.
     answer : Answer or None
         What a comparison says; None for a single run.
     """
@@ -78,10 +81,11 @@ class Content:
     body: sitk.Image
     before: sitk.Image
     affine: sitk.Image | None
-    before_shift_mm: NDArray[np.float64]
     arms: Sequence[Arm]
     pairs: PointPairs
+    moving_before: Points
     residual_mm: NDArray[np.float64] | None
     held_back: NDArray[np.bool_]
     tables: Sequence[Table] = ()
+    start: str = ""
     answer: Answer | None = None

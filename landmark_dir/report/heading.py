@@ -23,14 +23,14 @@ def title_of(run: Mapping[str, Any]) -> str:
     return f"{_name(inputs.get('moving'))} registered to {_name(inputs.get('fixed'))}"
 
 
-def pair(run: Mapping[str, Any]) -> str:
+def pair(run: Mapping[str, Any], start: str = "") -> str:
     """Both images, the days between them, and who registered them, when, from which start."""
     inputs = run.get("inputs", {})
     rows = "".join(
         f'<tr><th scope="row">{side}</th><td>{html.escape(_image(inputs.get(side)))}</td></tr>'
         for side in ("fixed", "moving")
     )
-    said = [_days(inputs.get("moving") or {}), _registered(run), _start(run)]
+    said = [_days(inputs.get("moving") or {}), _registered(run), start]
     lines = "".join(f"<p>{html.escape(text)}</p>" for text in said if text)
     return f'<div class="pair"><table>{rows}</table>{lines}</div>'
 
@@ -68,12 +68,6 @@ def _registered(run: Mapping[str, Any]) -> str:
     if finished := run.get("finished"):
         told += f", {datetime.fromisoformat(finished):%Y-%m-%d %H:%M} UTC"
     return f"{told}; T maps fixed points to moving points."
-
-
-def _start(run: Mapping[str, Any]) -> str:
-    """How the registration started, where the record says it in a sentence."""
-    start = run.get("start")
-    return start if isinstance(start, str) else ""
 
 
 def verdict(arm: Arm) -> str:

@@ -15,7 +15,7 @@ from landmark_dir.report.scene import named_images, run_scene
 from landmark_dir.report.volumes import lost_hu, shown_grid, stills
 from landmark_dir.report.worst_places import on_page, worst_places
 
-TABLES = ("metrics", "inputs", "options", "seconds", "versions", "weights")
+TABLES = ("metrics", "start", "inputs", "options", "seconds", "versions", "weights")
 CAUTION = (
     "For research only. Residuals at guiding landmarks are no measure of accuracy; held-back "
     "landmarks guided nothing, but come from the same network. A Jacobian determinant of 0 or "
@@ -30,7 +30,7 @@ def write_report(path: Path, content: Content) -> None:
     data = run_scene(content, grid)
     run = content.arms[-1].run
     head = (
-        f"{heading.pair(run)}{heading.answer(content.answer)}"
+        f"{heading.pair(run, content.start)}{heading.answer(content.answer)}"
         f"{''.join(heading.verdict(arm) for arm in reversed(content.arms))}"
         f"{heading.warnings(content.arms)}{_worst(content, grid)}"
     )

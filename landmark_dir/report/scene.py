@@ -117,7 +117,7 @@ def _landmarks(content: Content, grid: sitk.Image) -> list[Mark]:
         Mark(fixed, moving, colour, _words(score, left, bool(held)), left, bool(held))
         for fixed, moving, colour, score, left, held in zip(
             voxels(grid, pairs.fixed),
-            voxels(grid, pairs.moving - content.before_shift_mm),
+            voxels(grid, content.moving_before),
             place_colours(pairs.fixed),
             pairs.score.tolist(),
             residual,

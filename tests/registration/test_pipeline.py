@@ -18,7 +18,7 @@ import landmark_dir
 from landmark_dir.elastix.engines import available
 from landmark_dir.errors import BadArgument, BadPoints, BadVolume
 from landmark_dir.evaluation.overlap import dice
-from landmark_dir.geometry import distances_mm, same_grid
+from landmark_dir.geometry import distances_mm, inside, same_grid
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import read_elastix_points
 from landmark_dir.io.slicer_points import read_markups
@@ -322,13 +322,45 @@ def test_centers_are_aligned_where_the_world_does_not_meet(case: Case, tmp_path:
     shift = (0.0, 120.0, 300.0)  # mm
     far = shifted(case.phantom.moving, shift)
     with pytest.raises(BadVolume, match=r"overlap in 0%.*--align centers"):
-        register(case.phantom.fixed, far, tmp_path / "run", ALONE)
+        register(case.phantom.fixed, far, tmp_path / "run", ALONE, align="world")
     options = RegisterOptions.of(landmarks=False, align="centers", threads=1)
     result = register(case.phantom.fixed, far, tmp_path / "run", options)
     mapped = warp_points(result.folder, case.judges.fixed)
     assert distances_mm(mapped, case.judges.moving + shift).mean() < 5.0  # mm; 10 at the start
     assert result.metrics["correlation_before"] > 0.1  # the start is that of the centres
     assert "NaN" not in (result.folder / run_folder.RUN_JSON).read_text()
+
+
+@pytest.mark.engine
+def test_a_far_and_turned_image_is_found_without_landmarks_too(case: Case, tmp_path: Path) -> None:
+    turn, shift = np.diag([-1.0, 1.0, -1.0]), np.array([0.0, 120.0, 300.0])  # feet first; mm
+    far = sitk.Image(case.phantom.moving)
+    axes = np.reshape(far.GetDirection(), (3, 3))
+    far.SetDirection((turn @ axes).ravel().tolist())
+    far.SetOrigin((turn @ far.GetOrigin() + shift).tolist())
+    result = register(case.phantom.fixed, far, tmp_path / "run", ALONE)
+    mapped = warp_points(result.folder, case.judges.fixed)
+    true = case.judges.moving @ turn.T + shift
+    assert distances_mm(mapped, true).mean() < 5.0  # mm; 10 at the start
+    start = run_folder.read_run_json(result.folder)["start"]
+    assert start == result.start
+    assert start["from"] == "landmarks"
+    assert start["turn_degrees"] == pytest.approx(180, abs=5)
+    assert start["agreeing"] >= 50
+    assert "start from landmarks, turned by" in result.summary()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_a_few_slices_find_their_place(case: Case, side: str, tmp_path: Path) -> None:
+    images = {name: getattr(case.phantom, name) for name in ("fixed", "moving")}
+    images[side] = images[side][:, :, 16:22]  # 36 mm of 216
+    result = register(images["fixed"], images["moving"], tmp_path / "run", ALONE)
+    there = case.judges.select(
+        inside(images["fixed"], case.judges.fixed) & inside(images["moving"], case.judges.moving)
+    )
+    mapped = warp_points(result.folder, there.fixed)
+    assert distances_mm(mapped, there.moving).mean() < 6.0  # mm; 10 at the start
 
 
 @pytest.mark.engine

@@ -40,7 +40,7 @@ NAME = "prior<b>.nii.gz"
 RUN: dict[str, Any] = {
     "landmark_dir": "9.8.7",
     "finished": "2026-11-26T15:51:07+00:00",
-    "start": f"Started {HOSTILE}",
+    "start": {"from": "world", "agreeing": 7},
     "verdict": {"verdict": "doubtful", "reasons": [f"odd {HOSTILE}"]},
     "warnings": [f"moving: {HOSTILE} is odd"],
     "metrics": {"landmarks": 3, "residual_mm": {"mean": 0.5}, "correlation": float("nan")},
@@ -84,12 +84,13 @@ def content(case: Case, *, arms: int = 2, pairs: PointPairs | None = None) -> Co
         fixed > CT.body_above,
         before,
         before if arms else None,
-        np.zeros(3),
         made,
         pairs,
+        pairs.moving,
         residual,
         held,
         [("Both arms", ["", "mean"], [[HOSTILE, "0.50"], [f"across {HOSTILE}"]])],
+        f"Started {HOSTILE}",
         Answer(f"Helped {HOSTILE}", ["by 0.53 mm"], [HOSTILE]) if arms > 1 else None,
     )
 
