@@ -131,8 +131,9 @@ def _from_landmarks(
     from landmark_dir.models.device import torch_threads
 
     network = _network(options, loaded)
+    overlap = overlap_fraction(inputs.fixed, inputs.moving)
     with torch_threads(options.compute.threads):
-        if overlap_fraction(inputs.fixed, inputs.moving) >= MIN_OVERLAP:
+        if overlap >= MIN_OVERLAP:
             checked = check_start(network, inputs.fixed, inputs.moving)
             _refuse_mirrored(checked)
             if checked.sure and _is_near(checked, inputs):
@@ -147,7 +148,7 @@ def _from_landmarks(
         raise NoCommonAnatomy(
             "these two do not show the same part of a body: expected landmarks that agree on how "
             f"moving lies to fixed, found {found.agreeing} of {found.of} that do, as chance has "
-            f"it; check the files; {ANYWAY}"
+            f"it (by their headers they overlap in {overlap:.0%}); check the files; {ANYWAY}"
         )
     return Start("landmarks", found.rigid, found.agreeing, found.of)
 

@@ -85,7 +85,7 @@ def tre_mm(run: Path, case: Case) -> float:
         ({"preset": None}, "preset: expected one of"),
         ({"matching": 3}, r"matching: expected MatchingOptions\(...\), found 3"),
         ({"backend": "ants"}, "backend: expected one of auto, itkelastix"),
-        ({"align": "moments"}, "align: expected one of world, centers"),
+        ({"align": "moments"}, "align: expected one of auto, world, centers"),
         ({"on_few_landmarks": "ignore"}, "on_few_landmarks: expected one of"),
         ({"device": "tpu"}, "device: expected one of"),
     ],

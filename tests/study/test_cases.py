@@ -55,7 +55,7 @@ def test_paths_are_relative_to_the_file_and_cells_may_be_empty(folder: Path) -> 
         ("fixed,moving,fixed_point\na.nii,b.nii,1\n", "line 1: column 'fixed_point' looks like"),
         ("fixed,moving,Align\na.nii,b.nii,1\n", "line 1: column 'Align' looks like 'align'"),
         ("fixed,moving,\na.nii,b.nii,1\n", "line 1: a column comes twice or has no name"),
-        ("fixed,moving,align\na.nii,b.nii,middle\n", "line 2: align: expected one of world"),
+        ("fixed,moving,align\na.nii,b.nii,middle\n", "line 2: align: expected one of auto"),
         ("case,fixed\nx,a.nii\n", "line 1: column moving is missing"),
         ("fixed,moving,fixed\na.nii,b.nii,a.nii\n", "line 1: a column comes twice"),
         ("fixed,moving\na.nii,b.nii\na.nii\n", "line 3: 1 cells, but the header has 2"),
