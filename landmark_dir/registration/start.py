@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmark_dir.errors import NoCommonAnatomy
+from landmark_dir.errors import BadPoints, NoCommonAnatomy
+from landmark_dir.evaluation.metrics import correlation
 from landmark_dir.geometry import centre, corners, distances_mm
 from landmark_dir.io.volumes import overlap_fraction
 from landmark_dir.matching.rigid_fit import Rigid, find_rigid
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 NEAR_MM, NEAR_DEGREES = 25.0, 20.0  # from the world, of a start that the affine stage bridges
 POINTS_MM = 40.0  # the same for the median of given points
 LEAST_POINTS = 4  # that a turn is fitted to
+SWAPPED_BY = 0.2  # of correlation, by which swapped points lay the images better
+COARSE_MM, NO_DATA = 6.0, -1e6
 SAME = Rigid(np.eye(3), np.zeros(3))
 ANYWAY = (
     "--align world goes on from the headers all the same, --align centers from the image centres"
@@ -89,6 +93,8 @@ def find_start(
 
     Raises
     ------
+    BadPoints
+        If given points fit the other way round only.
     NoCommonAnatomy
         If landmarks contradict the world and agree on no other start.
     BadVolume
@@ -99,7 +105,10 @@ def find_start(
     if options.align == "centers":
         return Start("centers", _shift(centre(inputs.moving) - centre(inputs.fixed)))
     if inputs.points is not None:
-        return from_points(inputs.points)
+        start = from_points(inputs.points)
+        if start.kind == "points":
+            _refuse_swapped(inputs, start.rigid)
+        return start
     if any(looks_like_ct(image) for image in (inputs.fixed, inputs.moving)):
         return _unchecked(inputs)
     return _from_landmarks(inputs, options, loaded, progress)
@@ -118,6 +127,28 @@ def from_points(points: PointPairs) -> Start:
         near = distances_mm(points.fixed + shift, points.moving) <= POINTS_MM
         return Start("points", _shift(shift), int(near.sum()), len(points))
     return Start("points", fit[0], int(fit[1].sum()), len(points))
+
+
+def _refuse_swapped(inputs: Inputs, rigid: Rigid) -> None:
+    """Refuse points that bring the images together the other way round only."""
+    given, other = (_likeness(inputs, one) for one in (rigid, rigid.inverse()))
+    if other > given + SWAPPED_BY:
+        raise BadPoints(
+            "points: brought together as the points say the images hardly agree (correlation "
+            f"{given:.2f}), the other way round they do ({other:.2f}); they look swapped, give "
+            "FIXED first"
+        )
+
+
+def _likeness(inputs: Inputs, rigid: Rigid) -> float:
+    """Correlation inside the fixed body of coarse images laid over each other; -1: nothing is."""
+    spacing, size = inputs.fixed.GetSpacing(), inputs.fixed.GetSize()
+    shrink = [max(1, min(round(COARSE_MM / mm), n)) for mm, n in zip(spacing, size, strict=True)]
+    fixed, body = (sitk.Shrink(one, shrink) for one in (inputs.fixed, inputs.fixed_body))
+    there = sitk.AffineTransform(rigid.turn.ravel().tolist(), rigid.shift.tolist())
+    moving = sitk.Resample(inputs.moving, fixed, there, sitk.sitkLinear, NO_DATA, sitk.sitkFloat32)
+    alike = correlation(fixed, moving, sitk.And(body, moving > NO_DATA / 2))
+    return -1.0 if np.isnan(alike) else alike
 
 
 def _from_landmarks(

@@ -383,7 +383,7 @@ def finished(case_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert result.output.splitlines()[-1].startswith(f"{out}: not checked (no landmarks")
     told = [line.split("%  ")[1].split(",")[0] for line in result.output.splitlines()[:-1]]
     stages = list(dict.fromkeys(stage.split(":")[0] for stage in told))
-    want = ["write images", "affine", "b-spline", "warp", "metrics", "report", "done"]
+    want = ["start", "write images", "affine", "b-spline", "warp", "metrics", "report", "done"]
     assert stages == want
     return out
 

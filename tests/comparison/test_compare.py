@@ -83,7 +83,7 @@ def test_both_arms_are_run_folders_on_one_affine(comparison: Comparison) -> None
     folders = [comparison.results[arm].folder for arm in ARMS]
     chains = [read_chain(folder / run_folder.TRANSFORM) for folder in folders]
     kinds = [[parameters["Transform"][0] for parameters in chain] for chain in chains]
-    assert kinds[0] == ["RecursiveBSplineTransform", "AffineTransform", "TranslationTransform"]
+    assert kinds[0] == ["RecursiveBSplineTransform", "AffineTransform", "AffineTransform"]
     assert kinds[1] == [
         kinds[0][0],
         "RecursiveBSplineTransform",

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from small_pairs import Case
 
-from landmark_dir.errors import BadVolume, NoCommonAnatomy
+from landmark_dir.errors import BadPoints, BadVolume, NoCommonAnatomy
 from landmark_dir.geometry import distances_mm
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
@@ -74,6 +74,18 @@ def test_what_shows_nothing_is_left_to_the_world(case: Case, oblique_ct: sitk.Im
     assert start_of(oblique_ct, oblique_ct) == Start("world")
     with pytest.raises(BadVolume, match=r"overlap in 0%.*--align centers"):
         start_of(case.phantom.fixed, oblique_ct)
+
+
+def test_swapped_points_of_scans_that_overlap_are_told(case: Case) -> None:
+    moving, shift = sitk.Image(case.phantom.moving), np.array([0.0, 0.0, 45.0])  # mm
+    moving.SetOrigin((np.array(moving.GetOrigin()) + shift).tolist())
+    right = PointPairs(case.guides.fixed, case.guides.moving + shift, case.guides.score)
+    middle = right.fixed.mean(0)
+    inner = [np.abs(side - middle).max(1) < 60 for side in (right.fixed, right.moving)]
+    right = right.select(inner[0] & inner[1])  # inside both images
+    assert start_of(case.phantom.fixed, moving, right).kind == "points"
+    with pytest.raises(BadPoints, match=r"they look swapped, give FIXED first"):
+        start_of(case.phantom.fixed, moving, PointPairs(right.moving, right.fixed, right.score))
 
 
 MOVES: dict[str, tuple[Callable[[PointPairs], PointPairs], str]] = {
