@@ -7,6 +7,7 @@ of images that show no common anatomy.
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from landmark_dir.points import PointPairs
 from landmark_dir.registration.inputs import Volume
 from landmark_dir.registration.pipeline import register
 from landmark_dir.registration.result import Result
+from training.followups.motion import MOTIONS
 from training.followups.pair import make_follow_up
 
 CASES = (("crlm-1004", "small", 2), ("sts-044", "large", 6))  # volume, motion, seed
@@ -82,31 +84,53 @@ def spoilt_run(fixed: Volume, moving: Volume, spoil: Spoil, options: RegisterOpt
         return register(fixed, moving, Path(scratch) / "run", options)
 
 
+def measure(name: str, motion: str, seed: int, options: RegisterOptions) -> list[dict[str, Any]]:
+    """One pair with landmarks as found and spoilt."""
+    volume = read_volume(data_folder() / "ct" / "validation" / f"{name}.nii.gz")
+    pair = make_follow_up(volume, motion, seed)
+    truths = truth(pair, 4000, 1000 + seed)
+    found = []
+    for what, spoil in SPOILT.items():
+        result = spoilt_run(pair.fixed, pair.moving, spoil, options)
+        error = summarise(residual_mm(result.chain, truths))
+        said = {"verdict": result.verdict.verdict, "reasons": result.verdict.reasons}
+        found.append({"case": f"{name}, {motion}", "landmarks": what} | error._asdict() | said)
+    return found
+
+
+def every_follow_up() -> list[tuple[str, str, int]]:
+    """Those of `benchmarks.followups`."""
+    volumes = sorted((data_folder() / "ct" / "validation").glob("*.nii.gz"))
+    names = [path.name.split(".")[0] for path in volumes]
+    return [(name, motion, seed) for motion in MOTIONS for seed, name in enumerate(names)]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables."""
+    """Print the tables; `--keep FILE` keeps what is measured, and goes on from there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    options = RegisterOptions.of(threads=parser.parse_args(arguments).threads)
-    folder = data_folder() / "ct" / "validation"
-    rows: list[list[object]] = []
-    for name, motion, seed in CASES:
-        pair = make_follow_up(read_volume(folder / f"{name}.nii.gz"), motion, seed)
-        truths = truth(pair, 4000, 1000 + seed)
-        for what, spoil in SPOILT.items():
-            result = spoilt_run(pair.fixed, pair.moving, spoil, options)
-            error = summarise(residual_mm(result.chain, truths))
-            rows.append(
-                [
-                    f"{name}, {motion}",
-                    what,
-                    f"{error.mean:.2f}",
-                    f"{error.p95:.2f}",
-                    result.verdict.verdict,
-                    "; ".join(result.verdict.reasons),
-                ]
-            )
+    parser.add_argument("--every", action="store_true", help="all 14 simulated follow-ups")
+    parser.add_argument("--keep", type=Path, help="JSON file of the cases measured so far")
+    args = parser.parse_args(arguments)
+    options = RegisterOptions.of(threads=args.threads)
+    kept = args.keep is not None and args.keep.is_file()
+    cases: list[dict[str, Any]] = json.loads(args.keep.read_text()) if kept else []
+    done = {case["case"] for case in cases}
+    for name, motion, seed in every_follow_up() if args.every else CASES:
+        if f"{name}, {motion}" in done:
+            continue
+        cases += measure(name, motion, seed, options)
+        if args.keep is not None:
+            args.keep.write_text(json.dumps(cases))
+    rows: list[list[object]] = [
+        [
+            case["case"], case["landmarks"], f"{case['mean']:.2f}", f"{case['p95']:.2f}",
+            case["verdict"], "; ".join(case["reasons"]),
+        ]
+        for case in cases
+    ]  # fmt: skip
     print(markdown(["case", "landmarks", "mean TRE", "p95", "verdict", "reasons"], rows))
-    print(f"\n{strangers(folder, options)}")
+    print(f"\n{strangers(data_folder() / 'ct' / 'validation', options)}")
 
 
 def strangers(folder: Path, options: RegisterOptions) -> str:

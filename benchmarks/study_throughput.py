@@ -1,4 +1,4 @@
-"""Cases an hour, by workers and threads: `python -m benchmarks.study_throughput`.
+"""Cases an hour, by workers and threads: `python -m benchmarks.study_throughput [--ways 8x4 ...]`.
 
 The same pairs, on the same machine, one way after the other: as one process registers them one by
 one with all threads (`landmark_dir.register` in a loop), and as `batch` does with so many workers
@@ -53,12 +53,23 @@ def stages_of(study: Study) -> str:
     return ", ".join(means)
 
 
+def workers_and_threads(text: str) -> tuple[int, int]:
+    """Read `2x1`."""
+    workers, threads = (int(part) for part in text.split("x"))
+    return workers, threads
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=12)
-    args = parser.parse_args(arguments)
     cores = os.cpu_count() or 1
+    usual = [(cores, 1), (1, cores), (1, 1), (1, 2 * cores)]
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument(
+        "--ways", nargs="*", type=workers_and_threads, default=usual,
+        metavar="WORKERSxTHREADS", help="of `batch`, beside the loop",
+    )  # fmt: skip
+    args = parser.parse_args(arguments)
     rows, loop_s = [], 0.0
     with tempfile.TemporaryDirectory() as scratch:
         pairs = prepare(Path(scratch), args.pairs)
@@ -68,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 lambda out: one_by_one(pairs, out, cores),
             )
         ]
-        for workers, threads in ((cores, 1), (1, cores), (1, 1), (1, 2 * cores)):
+        for workers, threads in args.ways:
             how = How(workers=workers)
             ways.append(
                 (
