@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from landmark_dir.errors import BadPoints
-from landmark_dir.io.text_files import NUMBER, read_text
+from landmark_dir.io.text_files import NUMBER, floats, read_text
 
 ParameterMap: TypeAlias = dict[str, tuple[str, ...]]
 
@@ -92,6 +92,8 @@ def format_map(parameters: ParameterMap) -> str:
 
 
 def _format(values: tuple[str, ...]) -> str:
+    if floats(values) is not None:
+        return " ".join(values)
     return " ".join(value if NUMBER.fullmatch(value) else f'"{value}"' for value in values)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from landmark_dir.elastix.parameters import ParameterMap, format_map, read_parameters
 from landmark_dir.errors import BadRunFolder, ElastixFailed
 from landmark_dir.geometry import FARTHEST_MM
-from landmark_dir.io.text_files import NUMBER, quoted
+from landmark_dir.io.text_files import NUMBER, floats, quoted
 
 # elastix before 5.1 writes and reads the first spelling; later ones write the second, read both
 INITIAL = "InitialTransformParametersFileName"
@@ -88,12 +88,18 @@ def numbers(parameters: ParameterMap, name: str, count: int, file: Path) -> NDAr
     words = parameters.get(name, ())
     if len(words) != count:
         raise ElastixFailed(f"{file}: expected {count} numbers for {name}, found {len(words)}")
-    for word in words:
-        if not (NUMBER.fullmatch(word) and abs(float(word)) <= FARTHEST_MM):
-            raise ElastixFailed(
-                f"{file}: expected numbers up to {FARTHEST_MM:g} for {name}, found {quoted(word)}"
-            )
-    return np.array(words, dtype=np.float64)
+    found = floats(words)
+    values = np.array(found if found is not None else np.nan, dtype=np.float64)
+    if not (np.abs(values) <= FARTHEST_MM).all():
+        wrong = next(word for word in words if not _is_near(word))
+        raise ElastixFailed(
+            f"{file}: expected numbers up to {FARTHEST_MM:g} for {name}, found {quoted(wrong)}"
+        )
+    return values
+
+
+def _is_near(word: str) -> bool:
+    return NUMBER.fullmatch(word) is not None and abs(float(word)) <= FARTHEST_MM
 
 
 def write_chain(
@@ -232,4 +238,4 @@ def resampling(*, labels: bool = False, outside: float = 0.0) -> ParameterMap:
 
 
 def _numbers(values: ArrayLike) -> tuple[str, ...]:
-    return tuple(repr(float(value)) for value in np.asarray(values).ravel())
+    return tuple(map(repr, np.asarray(values, dtype=np.float64).ravel().tolist()))

@@ -14,8 +14,19 @@ from landmark_dir.geometry import FARTHEST_MM
 MOST_BYTES = 1 << 26  # a million points
 # float() takes more: 1_000, nan, digits of other scripts
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_SIGNS = "0123456789+-.eE"
 BLANKS = " \t\n"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")  # Python takes some for the end of a line, others not
+
+
+def floats(words: Sequence[str]) -> list[float] | None:
+    """The numbers that words are, as `NUMBER` has it; None if one is none. Quick for millions."""
+    if "".join(words).strip(_SIGNS):  # strips all where there is nothing else
+        return None
+    try:
+        return list(map(float, words))
+    except ValueError:
+        return None
 
 
 def numbers(words: list[str], count: int, where: str) -> list[float]:
