@@ -209,7 +209,12 @@ class ComputeOptions(Checked):
     )
     device: str = choice("auto", str, "Where the network runs.", among=("auto", "cpu", "cuda"))
     threads: int | None = choice(
-        None, int, "CPU threads of network and engine.", low=1, high=1024, unset="all"
+        None,
+        int,
+        "CPU threads of network and engine.",
+        low=1,
+        high=1024,
+        unset="all; in a study cores / workers",
     )
     seed: int = choice(121212, int, "Seed of elastix's random samples.", low=1, high=2**31 - 1)
 

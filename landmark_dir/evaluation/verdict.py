@@ -22,7 +22,7 @@ LOSS_MM = 0.1  # how much farther off than after the affine stage is no loss
 HOW_TO_CHECK = (
     "no landmarks were held back, so only folding and similarity were checked; to check more, "
     "`landmark-dir compare` holds landmarks back and measures at expert points (--expert) or label "
-    "maps (--labels)"
+    "maps (--labels); after --points, measure at points that did not guide"
 )
 
 

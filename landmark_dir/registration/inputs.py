@@ -39,6 +39,8 @@ Points: TypeAlias = PointPairs | tuple[str | Path, str | Path]  # pairs, or fixe
 IMAGE_OR_PATH = "a SimpleITK image or a path"
 MOST_PARTS = 100  # that move rigidly, each by itself
 MIN_OVERLAP = 0.05  # share of the fixed image; less gives elastix too few samples
+AUTO = "--align auto looks for a start from landmarks"
+CENTERS = "--align centers starts from the image centres"
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def load_inputs(
     for warning in warnings:
         log.warning(warning)
     if options.align == "world":
-        check_overlap(images["fixed"], images["moving"])
+        check_overlap(images["fixed"], images["moving"], f"{AUTO}, {CENTERS}")
     given = _given_points(points, images["fixed"], images["moving"])
     files = (None, None) if isinstance(points, PointPairs) or points is None else points
     body = body_mask(seen["fixed"].image)
@@ -210,15 +212,14 @@ def _without(
     return counts
 
 
-def check_overlap(fixed: sitk.Image, moving: sitk.Image) -> None:
-    """Refuse two images that hardly overlap where their headers put them."""
+def check_overlap(fixed: sitk.Image, moving: sitk.Image, otherwise: str = CENTERS) -> None:
+    """Refuse two images that hardly overlap where their headers put them; say what may help."""
     overlap = overlap_fraction(fixed, moving)
     if overlap < MIN_OVERLAP:
         distance = float(distances_mm(centre(fixed), centre(moving))[0])
         raise BadVolume(
             f"fixed and moving overlap in {overlap:.0%} of the fixed image (their centres are "
-            f"{distance:.0f} mm apart), expected at least {MIN_OVERLAP:.0%}; --align centers "
-            "starts from the image centres"
+            f"{distance:.0f} mm apart), expected at least {MIN_OVERLAP:.0%}; {otherwise}"
         )
 
 
