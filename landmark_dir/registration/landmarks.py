@@ -163,13 +163,15 @@ def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
     return f"{len(pairs)} landmarks found, expected at least {options.guides.min_landmarks}"
 
 
-def seek_landmarks(session: Session) -> Landmarks:
+def seek_landmarks(session: Session, fixed: "FixedVolume | None" = None) -> Landmarks:
     """Match, warp the moving image by the dense landmark motion, and match again what is left.
 
     What a first pass misses by a millimetre, a second one sees nearly undeformed. The guides are
     spread over all pairs and projected onto that motion, which knows more than each of them.
+    `fixed` is as `fixed_volume` makes it.
     """
-    fixed = _fixed_volume(session)
+    if fixed is None:
+        fixed = fixed_volume(session)
     passes = session.options.match_passes()
     found, share = _match(session, fixed, session.affine_chain, None)
     most = session.options.most_landmarks()
@@ -192,15 +194,15 @@ def projected(pairs: PointPairs, motion: Path, count: int) -> PointPairs:
     return replace(guides, moving=read_transform(motion).map_points(guides.fixed))
 
 
-def _fixed_volume(session: Session) -> "FixedVolume":
-    """The fixed side of all passes."""
+def fixed_volume(session: Session, kind: "type[FixedVolume] | None" = None) -> "FixedVolume":
+    """The fixed side of all passes; `kind` is a class of it."""
     # torch is slow to load and a run with given points never needs it
     from landmark_dir.matching.volumes import FixedVolume
 
     assert session.network is not None
     inputs, options = session.inputs, session.options.matching
     fixed = as_thick(inputs.fixed, *slice_distances_mm(inputs.fixed, inputs.moving))
-    return FixedVolume(session.network.network, fixed, inputs.fixed_body, options)
+    return (kind or FixedVolume)(session.network.network, fixed, inputs.fixed_body, options)
 
 
 def _match(

@@ -15,12 +15,16 @@ FIGURES = {  # of `run.json`: text, factor, decimals, unit
     "folded_share": ("folded", 100, 2, " %"),
     "sd_log_jacobian": ("SD of log Jacobian", 1, 3, ""),
 }
+UNNAMED = "an image in memory"
 
 
 def title_of(run: Mapping[str, Any]) -> str:
     """Which image was registered to which."""
     inputs = run.get("inputs", {})
-    return f"{_name(inputs.get('moving'))} registered to {_name(inputs.get('fixed'))}"
+    fixed, moving = (_name(inputs.get(side)) for side in ("fixed", "moving"))
+    if fixed == moving == UNNAMED:
+        return "Two images, registered"
+    return f"{moving} registered to {fixed}"
 
 
 def pair(run: Mapping[str, Any], start: str = "") -> str:
@@ -40,7 +44,7 @@ def _name(source: Mapping[str, Any] | None) -> str:
     source = source or {}
     series = (source.get("dicom") or {}).get("description")
     path = source.get("path")
-    return str(series or (PurePath(path).name if path else "an image in memory"))
+    return str(series or (PurePath(path).name if path else UNNAMED))
 
 
 def _image(source: Mapping[str, Any] | None) -> str:
