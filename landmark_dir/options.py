@@ -30,6 +30,7 @@ PRESETS = {
     "lung": Preset("bspline_lung"),
     "points-only": Preset(None),
 }
+LEAST_SCORE, LEAST_SCORE_3D = 0.5, 0.3  # of a pair of slices, and of a landmark in 3D
 ENGINES = ("itkelastix", "simpleelastix", "executable")  # in the order in which `auto` tries them
 
 
@@ -96,13 +97,14 @@ class OutlierOptions(Checked):
 class MatchingOptions(Checked):
     """How landmarks are picked and matched."""
 
-    min_score: float = choice(
-        0.5,
+    min_score: float | None = choice(
+        None,
         float,
         "Least score of a pair, 0 to 1: the probability that it is within 2 mm of the truth "
         "(with --weights paper: that network's own matching probability).",
         low=0,
         high=1,
+        unset="0.3; with --weights paper, and of single slices, 0.5",
     )
     search_mm: float = choice(
         10.0,
@@ -121,6 +123,12 @@ class MatchingOptions(Checked):
         unset="the network's own",
         on_command_line=False,
     )
+
+    def least_score(self, *, calibrated_3d: bool = False) -> float:
+        """`min_score`, or what holds without: less where the score is that of landmarks in 3D."""
+        if self.min_score is not None:
+            return self.min_score
+        return LEAST_SCORE_3D if calibrated_3d else LEAST_SCORE
 
 
 @documented

@@ -31,7 +31,9 @@ def test_flat_names_differ_and_reach_their_group() -> None:
     assert options.compute.threads == 2
     assert options.matching == MatchingOptions(min_score=0.7)
     assert not options.affine
-    assert options.but(threads=None, min_score=0.5, landmark_weight=(0.1,), affine=True) == DEFAULTS
+    assert (
+        options.but(threads=None, min_score=None, landmark_weight=(0.1,), affine=True) == DEFAULTS
+    )
     assert list(options.flat()) == NAMES
     whole = RegisterOptions.of(outliers=OutlierOptions(floor_mm=2.0))
     assert whole.flat()["floor_mm"] == 2.0

@@ -48,7 +48,6 @@ from training.followups.pair import make_follow_up
 
 SLICES_PER_PATIENT = 3
 ROUNDS = 2  # of volumes: the score chooses the landmarks that it is fitted to
-LEAST_SCORE = 0.3  # of landmarks of volumes that take part
 MOTIONS = ("small", "large")  # alternate over the volumes
 STEPS = 50  # of Newton's method; it takes about ten
 RIDGE = 1e-3  # keeps figures that never vary from having a weight
@@ -123,7 +122,7 @@ def volume_samples(weights: Path, volumes: Sequence[Path], threads: int = 1) -> 
     neighbours, and moved onto the dense landmark motion.
     """
     options = RegisterOptions.of(
-        weights=str(weights), threads=threads, min_score=LEAST_SCORE, hold_back=0.0, align="world"
+        weights=str(weights), threads=threads, hold_back=0.0, align="world"
     )
     parts = []
     for number, path in enumerate(tqdm(volumes, unit="volume", desc="volumes")):

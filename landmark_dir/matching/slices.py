@@ -93,7 +93,7 @@ def match_with(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """`match_slices` with a network that is loaded already, on the device it lies on."""
     found = match_images(network, padded(network, hu_1), padded(network, hu_2), options)
-    xy_1, xy_2, score = (part[found.score >= options.min_score] for part in found)
+    xy_1, xy_2, score = (part[found.score >= options.least_score()] for part in found)
     size_1, size_2 = (torch.tensor(hu.shape[::-1]).to(xy_1) for hu in (hu_1, hu_2))
     inside = (xy_1 <= size_1 - 1).all(1) & (xy_2 <= size_2 - 1).all(1)  # not in the padding
     return tuple(part[inside].double().cpu().numpy() for part in (xy_1, xy_2, score))  # type: ignore[return-value]

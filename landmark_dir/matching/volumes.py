@@ -115,7 +115,7 @@ class FixedVolume:
         pairs, evidence = self.seek(prealigned, look, progress)
         score = scores(network.get_buffer("calibration")[1], evidence.features())
         pairs = replace(pairs, score=score.double().cpu().numpy())
-        good = pairs.select(pairs.score >= self._options.min_score)
+        good = pairs.select(pairs.score >= self._options.least_score(calibrated_3d=True))
         return good.select(_lie_in(body, good.moving))
 
     def seek(
@@ -167,7 +167,7 @@ class FixedVolume:
         inside = partial(_in_mask, body, moving_stack)
         landmarks = encode_stack(network, moving_stack, inside, least, told)
         reach = int(self._options.search_mm / stack.grid.GetSpacing()[2] + 1e-6)  # slices
-        told, least = part(progress, 0.6, 1.0, "match"), self._options.min_score
+        told, least = part(progress, 0.6, 1.0, "match"), self._options.least_score()
         best = best_answers(network, self._landmarks, landmarks, reach, least, told)
         return _lift(best[:, :3], best[:, 3:6], best[:, 6], (stack, moving_stack))
 
