@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch is slow to load
 log = logging.getLogger(__name__)
 
 NEAR_MM, NEAR_DEGREES = 25.0, 20.0  # from the world, of a start that the affine stage bridges
+NEAR_SHARE = 0.25  # of the thinner image: a few slices are soon missed altogether
 POINTS_MM = 40.0  # the same for the median of given points
 LEAST_POINTS = 4  # that a turn is fitted to
 SWAPPED_BY = 0.2  # of correlation, by which swapped points lay the images better
@@ -209,7 +210,10 @@ def _is_near(found: "Found", inputs: Inputs) -> bool:
     assert found.rigid is not None
     places = np.concatenate([corners(inputs.fixed), centre(inputs.fixed)])
     moved = np.median(distances_mm(found.rigid.map_points(places), places))
-    return bool(moved <= NEAR_MM and found.rigid.degrees() <= NEAR_DEGREES)
+    images = inputs.fixed, inputs.moving
+    thin_mm = min(np.multiply(image.GetSize(), image.GetSpacing()).min() for image in images)
+    near_mm = min(NEAR_MM, NEAR_SHARE * thin_mm)
+    return bool(moved <= near_mm and found.rigid.degrees() <= NEAR_DEGREES)
 
 
 def _unchecked(inputs: Inputs) -> Start:
