@@ -4,16 +4,22 @@ Of each validation volume a follow-up is simulated (`training.followups.pair`, s
 volume i in the order of names seed 300 + i), and its moving image is put elsewhere, turned about
 the middle of its body, or cut. A start is right within 10 mm and 5 degrees of the rigid motion that
 fits the truth best; the world is right where nothing was moved on purpose. Other patients are the
-next volume of the list that shows the same region, and the next that does not.
+next volume of the list that shows the same region, and the next that does not; where a start is
+found for them, they are registered with the default options, and the verdict must not be good.
 """
 
 import argparse
+import json
+import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
+from PIL import Image
 
 from benchmarks.common import data_folder, markdown
 from landmark_dir.errors import LandmarkDirError
@@ -23,6 +29,7 @@ from landmark_dir.matching.rigid_fit import Rigid, fit_rigid, turned_by
 from landmark_dir.options import RegisterOptions
 from landmark_dir.preprocessing.intensity import AIR_HU
 from landmark_dir.registration.inputs import load_inputs
+from landmark_dir.registration.pipeline import register
 from landmark_dir.registration.start import find_start
 from training.followups.pair import FollowUp, make_follow_up, truth_points
 
@@ -35,8 +42,10 @@ REGIONS = {
     "crlm": "abdomen",
     "acrin": "chest",
 }
+HEADER = ["volume", "case", "start", "is", "off, mm", "degrees", "agree", "s"]
 FEET_FIRST = np.diag([-1.0, 1.0, -1.0])  # half a turn about y: still on the back
 OFF_MM = 400.0
+SHOWN_HU = (-1000.0, 500.0)  # lung to bone, in pictures
 
 
 class Case(NamedTuple):
@@ -47,6 +56,16 @@ class Case(NamedTuple):
     moving: sitk.Image
     truth: Callable[[Points], Points] | None
     world: bool = False  # whether that is right
+
+
+class Volume(NamedTuple):
+    """A volume, its follow-up, points to measure at, and volumes of other patients."""
+
+    name: str
+    pair: FollowUp
+    points: Points
+    same: sitk.Image
+    other: sitk.Image
 
 
 def rolled(degrees: float) -> np.ndarray:
@@ -121,60 +140,108 @@ def mirrored(image: sitk.Image) -> sitk.Image:
     return other
 
 
-def measure(case: Case, points: Points, options: RegisterOptions) -> list[object]:
-    """A row: the case, what came of it, how far off, seconds."""
+def measure(case: Case, points: Points, options: RegisterOptions) -> dict[str, object]:
+    """The case, what came of it, how far off, seconds."""
+    row: dict[str, object] = {"case": case.name}
     inputs = load_inputs(case.fixed, case.moving, options)
     began = time.monotonic()
     try:
         start = find_start(inputs, options, None)
     except LandmarkDirError as error:
-        said = "right" if case.truth is None else "WRONG"
-        seconds = time.monotonic() - began
-        found = str(error).split("found ")[-1].split(" that")[0]
-        return [case.name, "refused", said, "-", "-", found, f"{seconds:.1f}"]
-    seconds = time.monotonic() - began
-    agree = f"{start.agreeing} of {start.of}"
+        row |= {"s": round(time.monotonic() - began, 1), "start": "refused", "said": str(error)}
+        if found := re.search(r"found (\d+ of \d+)", str(error)):
+            row |= {"agree": found[1]}
+        if case.truth is None:
+            return row | {"is": "right", "pair": case.name, "verdict": "refused"}
+        return row | {"is": "WRONG"}
+    row |= {"s": round(time.monotonic() - began, 1), "start": start.kind}
+    row |= {"agree": f"{start.agreeing} of {start.of}"}
     if case.truth is None:
-        return [case.name, start.kind, "to the verdict", "-", "-", agree, f"{seconds:.1f}"]
+        said = verdict(case, options)
+        right = "WRONG" if said == "good" else "right"
+        return row | {"is": f"{right} ({said})", "pair": case.name, "verdict": said}
     best: Rigid = fit_rigid(points, case.truth(points))
     off = float(np.mean(distances_mm(start.rigid.map_points(points), best.map_points(points))))
     angle = turned_by(start.rigid.turn @ best.turn.T)
     near = off <= RIGHT_MM and angle <= RIGHT_DEGREES
     right = case.world if start.kind == "world" else near
-    said = "right" if right else "WRONG"
-    return [case.name, start.kind, said, f"{off:.1f}", f"{angle:.1f}", agree, f"{seconds:.1f}"]
+    row |= {"is": "right" if right else "WRONG"}
+    return row | {"off, mm": round(off, 1), "degrees": round(angle, 1)}
+
+
+def verdict(case: Case, options: RegisterOptions) -> str:
+    """What is said of two patients who were registered all the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            result = register(case.fixed, case.moving, Path(folder, "run"), options)
+        except LandmarkDirError:
+            return "refused"
+    return result.verdict.verdict
+
+
+def draw(case: Case, options: RegisterOptions, file: Path) -> None:
+    """Fixed; moving as the headers lay it; moving from the start that is found: coronal, on air."""
+    start = find_start(load_inputs(case.fixed, case.moving, options), options, None)
+    found = sitk.AffineTransform(start.rigid.turn.ravel().tolist(), start.rigid.shift.tolist())
+    images = [case.fixed]
+    for way in (sitk.Transform(3, sitk.sitkIdentity), found):
+        images.append(sitk.Resample(case.moving, case.fixed, way, sitk.sitkLinear, AIR_HU))
+    x_mm, _, z_mm = case.fixed.GetSpacing()
+    planes = [sitk.GetArrayViewFromImage(image)[::-1, image.GetSize()[1] // 2] for image in images]
+    low, high = SHOWN_HU
+    grey = [np.uint8(255 * np.clip((plane - low) / (high - low), 0, 1)) for plane in planes]
+    size = grey[0].shape[1], round(grey[0].shape[0] * z_mm / x_mm)
+    shown = [Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in grey]
+    row = Image.new("L", (3 * size[0] + 16, size[1]), 255)
+    for k, one in enumerate(shown):
+        row.paste(one, (k * (size[0] + 8), 0))
+    row.save(file, optimize=True)
+
+
+def volumes(folder: Path, only: Sequence[str] | None, seed: int) -> Iterator[Volume]:
+    """Each volume with its follow-up and two strangers."""
+    files = sorted(folder.glob("*.nii.gz"))
+    names = [file.name.removesuffix(".nii.gz") for file in files]
+    regions = [REGIONS.get(name.split("-")[0], name) for name in names]
+    for i, name in enumerate(names):
+        if only and name not in only:
+            continue
+        after = [*range(i + 1, len(names)), *range(i)]
+        same = next((k for k in after if regions[k] == regions[i]), after[0])
+        other = next(k for k in after if regions[k] != regions[i])
+        pair = make_follow_up(read_volume(files[i]), "small", seed + i)
+        points, _ = truth_points(pair, TRUTHS, seed + i)
+        yield Volume(name, pair, points, read_volume(files[same]), read_volume(files[other]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table, a row as soon as it is known."""
+    """Print the table; `--keep FILE` keeps what is measured, and goes on from there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--of", default="validation", help="Folder of the volumes.")
     parser.add_argument("--seed", type=int, default=300, help="Of the first volume.")
     parser.add_argument("--only", nargs="*", help="Names of volumes.")
     parser.add_argument("--cases", nargs="*", help="Beginnings of names of cases.")
+    parser.add_argument("--keep", type=Path, help="JSON file of the cases measured so far.")
+    parser.add_argument("--picture", type=Path, help="Draw the first of these cases, instead.")
     given = parser.parse_args(arguments)
     options = RegisterOptions.of(threads=given.threads, align="auto")
-    files = sorted((data_folder() / "ct" / given.of).glob("*.nii.gz"))
-    names = [file.name.removesuffix(".nii.gz") for file in files]
-    regions = [REGIONS.get(name.split("-")[0], name) for name in names]
-    rows: list[list[object]] = []
-    for i, name in enumerate(names):
-        if given.only and name not in given.only:
-            continue
-        after = [*range(i + 1, len(names)), *range(i)]
-        same = next((k for k in after if regions[k] == regions[i]), after[0])
-        other = next(k for k in after if regions[k] != regions[i])
-        pair = make_follow_up(read_volume(files[i]), "small", given.seed + i)
-        points, _ = truth_points(pair, TRUTHS, given.seed + i)
-        strangers = (read_volume(files[k]) for k in (same, other))
-        for case in cases(pair, *strangers):
-            if given.cases and not case.name.startswith(tuple(given.cases)):
+    kept = given.keep is not None and given.keep.is_file()
+    rows: list[dict[str, object]] = json.loads(given.keep.read_text()) if kept else []
+    done = {(row["volume"], row["case"]) for row in rows}
+    for volume in volumes(data_folder() / "ct" / given.of, given.only, given.seed):
+        for case in cases(volume.pair, volume.same, volume.other):
+            chosen = not given.cases or case.name.startswith(tuple(given.cases))
+            if (volume.name, case.name) in done or not chosen:
                 continue
-            rows.append([name, *measure(case, points, options)])
-            print(*rows[-1], sep=" | ", flush=True)
-    header = ["volume", "case", "start", "is", "off, mm", "degrees", "agree", "s"]
-    print(f"\n{markdown(header, rows)}")
+            if given.picture is not None:
+                draw(case, options, given.picture)
+                return
+            rows.append({"volume": volume.name, **measure(case, volume.points, options)})
+            print(*(rows[-1].get(name, "-") for name in HEADER), sep=" | ", flush=True)
+            if given.keep is not None:
+                given.keep.write_text(json.dumps(rows))
+    print(f"\n{markdown(HEADER, [[row.get(name, '-') for name in HEADER] for row in rows])}")
 
 
 if __name__ == "__main__":

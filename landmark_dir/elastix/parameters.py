@@ -235,6 +235,15 @@ def with_bending_energy(base: ParameterMap, weight: float) -> ParameterMap:
     }
 
 
+def with_grid_points(base: ParameterMap, count: int | None) -> ParameterMap:
+    """The map with as many points of the grid that the optimiser sizes its steps on; None: as is.
+
+    elastix lays it over the box of the fixed mask, stops if none lies in the mask, and takes a few
+    thousand unless told.
+    """
+    return base if count is None else {**base, "NumberOfJacobianMeasurements": (str(count),)}
+
+
 def uses_points(parameters: ParameterMap) -> bool:
     """Tell whether the map has the landmark term."""
     return POINTS_METRIC in parameters.get("Metric", ())

@@ -40,6 +40,9 @@ class Limits:
         group that was not followed.
     disagreeing : (float, float)
         Share of the matched pairs that contradict their neighbours.
+    per_litre : (float, float)
+        Matched pairs in a litre of the body that both images show, fewer of which are doubtful,
+        and have failed: landmarks of two patients find few partners, and those agree.
     folded : (float, float)
         Share of the body with a Jacobian determinant <= 0.
     correlation_loss : (float, float)
@@ -50,6 +53,7 @@ class Limits:
     p95_mm: tuple[float, float] = (8.0, float("inf"))
     cluster_mm: tuple[float, float] = (5.0, 15.0)
     disagreeing: tuple[float, float] = (0.04, 0.3)
+    per_litre: tuple[float, float] = (300.0, 150.0)
     folded: tuple[float, float] = (0.001, 0.02)
     correlation_loss: tuple[float, float] = (0.02, 0.2)
 
@@ -84,6 +88,7 @@ class Evidence(NamedTuple):
     cluster: Cluster  # the worst; see `worst_cluster`
     matched: int  # pairs, before outliers were rejected; 0: no landmarks were sought
     disagreeing: float  # share of them; NaN where there are none
+    per_litre: float  # pairs matched in each litre of the body that both show; NaN: not known
     folded: float
     correlation: float
     correlation_affine: float
@@ -164,6 +169,8 @@ def judged(run: Finished) -> Judgement:
     affine_image = _affine_image(run, outside)
     folds = folding(run.transform.map_points, run.fixed, run.body)
     agreement = run.agreed / run.matched if run.matched else float("nan")
+    litres = _shared_litres(run, affine_image, outside)
+    per_litre = (run.matched + len(run.held_back)) / litres if litres else float("nan")
     evidence = Evidence(
         held_back=summarise(at_held_back),
         held_back_affine=summarise(after_affine),
@@ -171,6 +178,7 @@ def judged(run: Finished) -> Judgement:
         cluster=worst_cluster(run.measured.fixed, residual_mm(run.transform, run.measured)),
         matched=run.matched,
         disagreeing=1 - agreement,
+        per_litre=per_litre,
         folded=folds.folded_share,
         correlation=_correlation(run, warped, outside),
         correlation_affine=_correlation(run, affine_image, outside),
@@ -179,6 +187,7 @@ def judged(run: Finished) -> Judgement:
         "landmarks": len(run.guiding),
         "matched": run.matched,
         "agreed": run.agreed,
+        "matched_per_litre": round(per_litre, 1),
         "residual_mm": _known(summarise(at_guides)),
         "held_back": len(run.held_back),
         "held_back_mm": _known(evidence.held_back),
@@ -200,6 +209,12 @@ def _affine_image(run: Finished, outside: float) -> sitk.Image:
         return image
     padded = sitk.Resample(run.padding, run.fixed, affine, sitk.sitkNearestNeighbor, 0)
     return sitk.Mask(image, padded, outside, 1)
+
+
+def _shared_litres(run: Finished, image: sitk.Image, outside: float) -> float:
+    """How much of the fixed body the moving image shows as well, after the affine stage."""
+    both = sitk.GetArrayViewFromImage(sitk.And(run.body, image > outside))
+    return float(np.count_nonzero(both) * np.prod(run.body.GetSpacing()) / 1e6)
 
 
 def _known(summary: Summary) -> dict[str, Any] | None:
@@ -227,7 +242,11 @@ def worst_cluster(fixed: Points, residual_mm: NDArray[np.float64]) -> Cluster:
 
 def judge(evidence: Evidence, limits: Limits = Limits()) -> Verdict:
     """Weigh all evidence; the worst of it decides."""
-    found = [*_against_limits(evidence, limits), *_held_back(evidence)]
+    found = [
+        *_against_limits(evidence, limits),
+        *_few_partners(evidence, limits),
+        *_held_back(evidence),
+    ]
     worst = max((level for level, _ in found), default=0)
     if worst:
         return Verdict(WORDS[worst], [text for level, text in found if level == worst])
@@ -276,6 +295,18 @@ def _against_limits(evidence: Evidence, limits: Limits) -> list[tuple[int, str]]
 def _level(value: float, limit: tuple[float, float]) -> int:
     """0, 1 or 2; a figure that is not known counts as good."""
     return int(value > limit[0]) + int(value > limit[1])
+
+
+def _few_partners(evidence: Evidence, limits: Limits) -> list[tuple[int, str]]:
+    """What the number of landmarks says that found a partner; of given points it says nothing."""
+    if evidence.held_back.points == 0:
+        return []
+    fewest = (-limits.per_litre[0], -limits.per_litre[1])
+    text = (
+        f"{evidence.per_litre:.0f} landmarks in a litre of the body found a partner, expected at "
+        f"least {limits.per_litre[0]:.0f} in two scans of one patient"
+    )
+    return [(_level(-evidence.per_litre, fewest), text)]
 
 
 def _held_back(evidence: Evidence) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ was turned. A rigid motion that many landmarks agree with is the start; one that
 chance.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,13 +21,14 @@ from torch.nn import functional
 from landmark_dir.geometry import Points, index_to_physical, inside
 from landmark_dir.matching.rigid_fit import Rigid, find_rigid
 from landmark_dir.models.default import MAP_PX, SeekNetwork
-from landmark_dir.models.device import encode
+from landmark_dir.models.device import encode, large_pieces, share
 from landmark_dir.preprocessing.slices import stack_slices
 from landmark_dir.progress import Progress, silent
 
 PLACE_PX = 2 * MAP_PX  # descriptors are pooled to places of this side
 SPARSE, DENSE_MM = 10, 6.0  # slices of the shorter volume; distance of those of the other
 MOST_DENSE = 100  # of the other's slices
+FEW, LIKELY = 5, 3  # slices that are seen in all views, and views that all are seen in
 LANDMARKS = 40  # of a slice, well spread
 BACK_MM = 16.0  # forward-backward check
 CHUNK = 8192  # descriptors compared at a time
@@ -37,6 +38,7 @@ AIR = -0.9  # network units; air and what is hardly more
 CHECKED, AROUND_MM = 4, (-12.0, 0.0, 12.0)  # slices of a check, and where the other is cut
 ENOUGH = 40  # landmarks, to judge by
 LEAST, LEAST_SHARE = 24, 0.3  # landmarks that agree; views that are wrong reach 27 of 106
+PLAIN, PLAIN_SHARE = 72, 0.6  # the same, from where on no other view need be looked at
 MIRRORED = 1.4  # times as many landmarks agree with a mirrored body
 
 
@@ -55,6 +57,10 @@ class View:
         angle = np.arctan2(plane[0, 1] - plane[1, 0], plane[0, 0] + plane[1, 1])
         return cls(float(np.degrees(angle)), behind)
 
+    def flipped(self) -> "View":
+        """The view that shows a mirrored body as this one shows a body."""
+        return View(-self.degrees, not self.behind)
+
     @cached_property
     def plane(self) -> NDArray[np.float64]:
         """From offsets (x, y) in the view to offsets in the slice, [2, 2]."""
@@ -69,6 +75,10 @@ class View:
         turn[:2, :2] = self.plane
         turn[2, 2] = -1.0 if self.behind else 1.0
         return turn
+
+
+USUAL = [View(roll, behind) for roll in (0.0, 180.0) for behind in (False, True)]
+VIEWS = [*USUAL, *(View(float(a), b) for b in (False, True) for a in ROLLS if a % 180)]
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,11 @@ class Found:
         share = self.agreeing / max(1, self.of)
         return self.rigid is not None and self.agreeing >= LEAST and share >= LEAST_SHARE
 
+    @property
+    def plain(self) -> bool:
+        """Whether so many agree that no other view can mean more."""
+        return self.sure and self.agreeing >= PLAIN and self.agreeing >= PLAIN_SHARE * self.of
+
     def beside(self, mirrored: "Found") -> "Found":
         """The same, and whether a mirrored body would be more like it."""
         more = mirrored.sure and mirrored.agreeing > MIRRORED * self.agreeing
@@ -146,8 +161,9 @@ def check_start(network: SeekNetwork, fixed: sitk.Image, moving: sitk.Image) -> 
             others.append(_describe(network, seen))
     axes, around = np.reshape(fixed.GetDirection(), (3, 3)), _joined(others)
     turn = axes @ View(0.0, behind=True).turn.T @ axes.T
-    mirrored = _fitted(_joined(other_side).mirrored(axes[:, 2]), around, turn)
-    return _fitted(_joined(one), around, np.eye(3)).beside(mirrored)
+    seen, behind = _joined(one), _joined(other_side)
+    mirrored = _fitted(behind.mirrored(axes[:, 2]), around, _pairs(behind, around), turn)
+    return _fitted(seen, around, _pairs(seen, around), np.eye(3)).beside(mirrored)
 
 
 def seek_start(
@@ -158,38 +174,74 @@ def seek_start(
     depth = [image.GetSize()[2] * image.GetSpacing()[2] for image in images]
     swapped = depth[1] < depth[0]
     short, long = images[::-1] if swapped else images
-    sparse, dense = _thinned(short, SPARSE), _thinned(long, MOST_DENSE, DENSE_MM)
     progress("describe", 0.0)
-    everywhere = _describe(network, dense)
-    axes = [np.reshape(image.GetDirection(), (3, 3)) for image in (short, long)]
-    views = [View(float(roll), behind) for behind in (False, True) for roll in ROLLS]
-    best = mirrored = Found(None, 0, 0, 0)
-    for number, view in enumerate(views):
-        progress("turn", 0.3 + 0.6 * number / len(views))
-        turn = axes[1] @ view.turn.T @ axes[0].T
-        seen = _describe(network, sparse, view)
-        best = _better(best, _fitted(seen, everywhere, turn))
-        other = _fitted(seen.mirrored(axes[0][:, 2]), everywhere, turn)
-        mirrored = _better(mirrored, other)
-    if best.rigid is not None:
-        view = View.like(axes[1].T @ best.rigid.turn @ axes[0])
-        seen = _describe(network, sparse, view)
-        best = _better(best, _fitted(seen, everywhere, axes[1] @ view.turn.T @ axes[0].T))
-    best = best.beside(mirrored)
+    search = _Search(network, _thinned(short, SPARSE), _thinned(long, MOST_DENSE, DENSE_MM))
+    best = search.best(progress)
     if swapped and best.rigid is not None:
         return replace(best, rigid=best.rigid.inverse())
     return best
 
 
-def _better(one: Found, other: Found) -> Found:
-    return max(one, other, key=lambda found: found.agreeing)
+class _Search:
+    """Slices of the shorter volume, seen in many ways, against those of the other."""
+
+    def __init__(self, network: SeekNetwork, sparse: sitk.Image, dense: sitk.Image) -> None:
+        self.network, self.sparse = network, sparse
+        self.few = sparse[:, :, ::2] if sparse.GetSize()[2] > FEW else sparse
+        self.everywhere = _describe(network, dense)
+        self.axes = [np.reshape(image.GetDirection(), (3, 3)) for image in (sparse, dense)]
+
+    def best(self, progress: Progress) -> Found:
+        """A few slices in all views, then all slices as the likeliest of those fits lie."""
+        seen: list[Found] = []
+        mirrored: list[Found] = []
+        for number, view in enumerate(VIEWS):
+            progress("turn", 0.3 + 0.5 * number / len(VIEWS))
+            found, other = self._look(view, self.few)
+            seen, mirrored = [*seen, found], [*mirrored, other]
+            if found.plain:
+                break
+        likely = _ranked(seen)[: 1 if found.plain else LIKELY]
+        if not likely:
+            return seen[0]
+        progress("turn", 0.8)
+        again = _ranked(self._look(self._view(one), self.sparse)[0] for one in likely)
+        best = (again or likely)[0]
+        views = [self._view(best).flipped(), *map(self._view, _ranked(mirrored)[:1])]
+        others = _ranked(self._look(view, self.sparse)[1] for view in views)
+        return best.beside(others[0]) if others else best
+
+    def _look(self, view: View, slices: sitk.Image) -> tuple[Found, Found]:
+        """What a view of some slices says of the patient, and of a mirrored one."""
+        seen = _describe(self.network, slices, view)
+        rows = _pairs(seen, self.everywhere)
+        turn = self.axes[1] @ view.turn.T @ self.axes[0].T
+        other = seen.mirrored(self.axes[0][:, 2])
+        return (
+            _fitted(seen, self.everywhere, rows, turn),
+            _fitted(other, self.everywhere, rows, turn),
+        )
+
+    def _view(self, found: Found) -> View:
+        """How the slices are seen upright, if they lie as was found."""
+        assert found.rigid is not None
+        return View.like(self.axes[1].T @ found.rigid.turn @ self.axes[0])
 
 
-def _fitted(one: Described, two: Described, turn: NDArray[np.float64]) -> Found:
-    """A rigid motion that turns about so, among the landmarks of `one`."""
-    if not len(one.landmarks) or not len(two):
-        return Found(None, 0, 0, len(one.landmarks))
-    start, there = _pairs(one, two)
+def _ranked(some: Iterable[Found]) -> list[Found]:
+    """Those with a motion, the one that most landmarks agree with first."""
+    known = [found for found in some if found.rigid is not None]
+    return sorted(known, key=lambda found: -found.agreeing)
+
+
+def _fitted(
+    one: Described,
+    two: Described,
+    rows: tuple[NDArray[np.intp], NDArray[np.intp]],
+    turn: NDArray[np.float64],
+) -> Found:
+    """A rigid motion that turns about so, among rows that belong together."""
+    start, there = rows
     rng = np.random.default_rng(0)
     fit = find_rigid(one.points[start], two.points[there], rng, turn, ROLL_DEGREES)
     if fit is None:
@@ -224,31 +276,36 @@ def _joined(parts: Sequence[Described]) -> Described:
     )
 
 
-@torch.inference_mode()
 def _describe(network: SeekNetwork, image: sitk.Image, view: View | None = None) -> Described:
     """The places of all slices of a volume, as a view of them shows them."""
     stack = stack_slices(image, network.stride, network.scale)
     device = network.log_scale.device
-    points, descriptors, landmarks = [], [], []
-    count = 0
-    for k, slice_ in enumerate(stack.images):
-        seen, back = _seen(torch.from_numpy(slice_).to(device), view, network.stride)
-        maps = encode(network, seen[None, None])
-        pooled = functional.normalize(functional.avg_pool2d(maps.descriptors.float(), 2), dim=1)
-        logit = functional.max_pool2d(maps.matchability[None], 2)[0, 0]
-        flat = pooled[0].flatten(1).T  # [h w, C]
-        body = functional.avg_pool2d(seen[None, None], PLACE_PX)[0, 0] > AIR
-        keep = body.flatten().nonzero()[:, 0]
-        best = _spread(logit, body)
-        rows, width = keep.cpu().numpy(), logit.shape[1]
-        xy = (np.column_stack([rows % width, rows // width]) + 0.5) * PLACE_PX - 0.5
-        points.append(stack.to_physical(back(xy), np.full(len(xy), float(k))))
-        descriptors.append(flat[keep])
-        row_of = torch.zeros(body.numel(), dtype=torch.long, device=device)
-        row_of[keep] = torch.arange(len(keep), device=device)
-        landmarks.append(row_of[best] + count)
-        count += len(keep)
-    return Described(np.concatenate(points), torch.cat(descriptors), torch.cat(landmarks))
+
+    def described(k: int) -> Described:
+        xy, descriptors, best = _places(network, torch.from_numpy(stack.images[k]).to(device), view)
+        return Described(stack.to_physical(xy, np.full(len(xy), float(k))), descriptors, best)
+
+    with large_pieces(device):
+        return _joined(list(share(described, range(len(stack.images)), device)))
+
+
+@torch.inference_mode()
+def _places(
+    network: SeekNetwork, slice_: Tensor, view: View | None
+) -> tuple[NDArray[np.float64], Tensor, Tensor]:
+    """The places of a slice: pixels (x, y), descriptors, and which are landmarks."""
+    seen, back = _seen(slice_, view, network.stride)
+    maps = encode(network, seen[None, None])
+    pooled = functional.normalize(functional.avg_pool2d(maps.descriptors.float(), 2), dim=1)
+    logit = functional.max_pool2d(maps.matchability[None], 2)[0, 0]
+    flat = pooled[0].flatten(1).T  # [h w, C]
+    body = functional.avg_pool2d(seen[None, None], PLACE_PX)[0, 0] > AIR
+    keep = body.flatten().nonzero()[:, 0]
+    rows, width = keep.cpu().numpy(), logit.shape[1]
+    xy = (np.column_stack([rows % width, rows // width]) + 0.5) * PLACE_PX - 0.5
+    row_of = torch.zeros(body.numel(), dtype=torch.long, device=flat.device)
+    row_of[keep] = torch.arange(len(keep), device=flat.device)
+    return back(xy), flat[keep], row_of[_spread(logit, body)]
 
 
 def _spread(logit: Tensor, body: Tensor) -> Tensor:
@@ -266,31 +323,42 @@ def _seen(
 ) -> tuple[Tensor, Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
     """A slice as seen, and from pixels (x, y) of that to pixels of the slice."""
     height, width = image.shape
-    if view is None:
-        return image, lambda xy: xy
     rows, columns = ((image > AIR).any(axis).nonzero()[:, 0] for axis in (1, 0))
     if not len(rows):
-        return image, lambda xy: xy
+        return image[:stride, :stride], lambda xy: xy
     box = [(int(a[0]), int(a[-1])) for a in (columns, rows)]
+    if view is None:
+        return _cut(image, box, stride), lambda xy: np.asarray(xy + [first for first, _ in box])
     middle = np.array([(a + b) / 2 for a, b in box])
     half = np.array([(b - a) / 2 for a, b in box])
     reach = np.abs(view.plane.T) @ half + 8
     size = (np.ceil(2 * reach / stride) * stride).astype(int)  # x, y
     centre = (size - 1) / 2
-    y, x = np.mgrid[: size[1], : size[0]]
 
     def back(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray((xy - centre) @ view.plane.T + middle)
 
-    at = back(np.stack([x, y], -1)) * 2 + 1
-    grid = torch.from_numpy(at / [width, height] - 1).to(image)
-    seen = functional.grid_sample(image[None, None] + 1, grid[None], align_corners=False) - 1
+    sides = np.array([width, height])
+    affine = np.column_stack([view.plane * size / sides[:, None], (2 * middle + 1) / sides - 1])
+    shape = [1, 1, int(size[1]), int(size[0])]
+    grid = functional.affine_grid(torch.from_numpy(affine[None]).to(image), shape, False)
+    seen = functional.grid_sample(image[None, None] + 1, grid, align_corners=False) - 1
     return seen[0, 0], back
+
+
+def _cut(image: Tensor, box: Sequence[tuple[int, int]], stride: int) -> Tensor:
+    """A box (x, y) of a slice, to the last pixel, and as much air as makes its sides whole."""
+    (left, right), (top, bottom) = box
+    cut = image[top : bottom + 1, left : right + 1]
+    height, width = cut.shape
+    return functional.pad(cut, (0, -width % stride, 0, -height % stride), value=-1.0)
 
 
 def _pairs(one: Described, two: Described) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of landmarks of `one` and of what is most like them in `two`, forward and backward."""
     start = one.landmarks
+    if not len(start) or not len(two):
+        return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)
     there = _most_like(one.descriptors[start], two.descriptors)
     back = _most_like(two.descriptors[there], one.descriptors)
     rows, home = start.cpu().numpy(), back.cpu().numpy()

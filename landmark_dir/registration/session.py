@@ -91,6 +91,8 @@ class Session:
         None: no landmarks are sought.
     arm : str
         Which arm of a comparison; empty: a run of its own.
+    grid_points : int or None
+        Of the grid that elastix sizes its steps on, where a usual one would miss the mask.
     """
 
     inputs: Inputs
@@ -103,6 +105,7 @@ class Session:
     record: Record
     plan: Plan
     arm: str = ""
+    grid_points: int | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:

@@ -22,10 +22,11 @@ from landmark_dir.elastix.parameters import (
     bundled,
     last_resolution,
     with_bending_energy,
+    with_grid_points,
     with_points_metric,
 )
 from landmark_dir.elastix.transform_files import format_affine
-from landmark_dir.errors import BadRunFolder, ElastixFailed
+from landmark_dir.errors import BadRunFolder, BadVolume, ElastixFailed
 from landmark_dir.geometry import Points, as_points, inside, physical_to_index
 from landmark_dir.io import run_folder
 from landmark_dir.io.point_files import write_elastix_points
@@ -44,6 +45,9 @@ if TYPE_CHECKING:  # torch is slow to load
 
 OPENED_MM = 10.0  # around landmarks outside the moving mask
 MOSTLY_SHARED = 0.5  # of the fixed image, that lies in the moving one at the start
+FEWEST_LAYERS = 2.0  # slices of the fixed image that both show; elastix needs a depth
+COARSE_GRID = 1000  # points; elastix itself takes more in a mask
+FINE_GRID = 20_000  # points, at least, where it has to be told
 BENT_MM = 0.5  # of a rigid part, that is worth a warning
 
 
@@ -72,7 +76,7 @@ def open_session(
             session = replace(session, start=find_start(inputs, options, session.network, told))
         rigid = session.start.rigid
         file.write_text(format_affine(rigid.turn, rigid.shift, inputs.fixed), "utf-8")
-        _write_inputs(session)
+        session = replace(session, grid_points=_write_inputs(session))
         if options.affine:
             session = replace(session, affine=_affine_stage(session))
         yield session
@@ -91,16 +95,18 @@ def _threads(count: int | None) -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def _write_inputs(session: Session) -> None:
-    """The images as files every engine reads."""
+def _write_inputs(session: Session) -> int | None:
+    """The images as files every engine reads; see `Session.grid_points`."""
     with session.stage("write images"):
         for name in ("fixed", "moving", "moving_mask"):
             image = getattr(session.inputs, name)
             if image is not None:
                 _write_scratch(image, session.file(name))
         mask = _sampled(session)
-        if mask is not None:
-            _write_scratch(mask, session.file("fixed_mask"))
+        if mask is None:
+            return None
+        _write_scratch(mask, session.file("fixed_mask"))
+        return _grid_points(mask)
 
 
 def _sampled(session: Session) -> sitk.Image | None:
@@ -112,12 +118,36 @@ def _sampled(session: Session) -> sitk.Image | None:
     whole = sitk.Image(inputs.moving.GetSize(), sitk.sitkUInt8) + 1
     whole.CopyInformation(inputs.moving)
     shared = sitk.Resample(whole, inputs.fixed, start, sitk.sitkNearestNeighbor, 0)
-    if not 0 < sitk.GetArrayViewFromImage(shared).mean() < MOSTLY_SHARED:
+    there = sitk.GetArrayViewFromImage(shared) != 0
+    if not there.any() or there.mean() >= MOSTLY_SHARED:
         return inputs.fixed_mask
+    if (layers := _layers(there)) < FEWEST_LAYERS:
+        raise BadVolume(
+            f"fixed and moving share {layers:.1f} slices of the fixed image, expected at least "
+            f"{FEWEST_LAYERS:.0f}; give the image with the thinner slices as FIXED, or more slices"
+        )
     if inputs.fixed_mask is None:
         return shared
     both = sitk.And(shared, sitk.Cast(inputs.fixed_mask != 0, sitk.sitkUInt8))
     return both if sitk.GetArrayViewFromImage(both).any() else inputs.fixed_mask
+
+
+def _grid_points(mask: sitk.Image) -> int | None:
+    """How many points a grid over the box of a mask needs to meet it; None: a usual grid does.
+
+    Layers that are `layers` voxels thick are met by a grid that is not wider than that.
+    """
+    counts = sitk.GetArrayViewFromImage(mask) != 0
+    layers = _layers(counts)
+    box = [np.flatnonzero(counts.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    voxels = np.prod([float(np.ptp(side)) + 3 for side in box])  # elastix takes one more each side
+    needed = int(np.ceil(voxels / max(1, int(layers)) ** 3))
+    return max(needed, FINE_GRID) if needed > COARSE_GRID else None
+
+
+def _layers(counts: NDArray[np.bool_]) -> float:
+    """Mean number of voxels of a mask one behind the other, along the axis where they are few."""
+    return float(min(counts.sum() / max(1, counts.any(axis).sum()) for axis in range(3)))
 
 
 def _write_scratch(image: sitk.Image, path: Path) -> None:
@@ -137,7 +167,10 @@ def _job(session: Session, name: str, parameters: ParameterMap, start: Path | No
         folder=folder,
         fixed=session.file("fixed"),
         moving=session.file("moving"),
-        parameters={**parameters, "RandomSeed": (str(session.options.compute.seed),)},
+        parameters={
+            **with_grid_points(parameters, session.grid_points),
+            "RandomSeed": (str(session.options.compute.seed),),
+        },
         fixed_mask=session.file("fixed_mask") if session.file("fixed_mask").is_file() else None,
         moving_mask=session.file("moving_mask") if inputs.moving_mask is not None else None,
         initial_transform=start or session.affine,

@@ -27,7 +27,9 @@ if TYPE_CHECKING:  # torch is slow to load
 log = logging.getLogger(__name__)
 
 NEAR_MM, NEAR_DEGREES = 25.0, 20.0  # from the world, of a start that the affine stage bridges
+NEAR_SHARE = 0.25  # of the thinner image: a few slices are soon missed altogether
 POINTS_MM = 40.0  # the same for the median of given points
+LITTLE = 80  # landmarks, fewer of which refute no world in which the check saw too few
 LEAST_POINTS = 4  # that a turn is fitted to
 SWAPPED_BY = 0.2  # of correlation, by which swapped points lay the images better
 COARSE_MM, NO_DATA = 6.0, -1e6
@@ -164,15 +166,15 @@ def _from_landmarks(
     network = _network(options, loaded)
     overlap = overlap_fraction(inputs.fixed, inputs.moving)
     with torch_threads(options.compute.threads):
+        little = False
         if overlap >= MIN_OVERLAP:
             checked = check_start(network, inputs.fixed, inputs.moving)
-            _refuse_mirrored(checked)
-            if checked.sure and _is_near(checked, inputs):
+            if checked.sure and not checked.mirrored and _is_near(checked, inputs):
                 return Start("world", SAME, checked.agreeing, checked.of)
-            if not checked.judged:
-                return _unchecked(inputs)
+            little = not checked.judged
         found = seek_start(network, inputs.fixed, inputs.moving, progress)
-    if not found.judged:
+    little = little and not found.sure and found.tried < LITTLE
+    if little or not found.judged:
         return _unchecked(inputs)
     _refuse_mirrored(found)
     if found.rigid is None or not found.sure:
@@ -209,7 +211,10 @@ def _is_near(found: "Found", inputs: Inputs) -> bool:
     assert found.rigid is not None
     places = np.concatenate([corners(inputs.fixed), centre(inputs.fixed)])
     moved = np.median(distances_mm(found.rigid.map_points(places), places))
-    return bool(moved <= NEAR_MM and found.rigid.degrees() <= NEAR_DEGREES)
+    images = inputs.fixed, inputs.moving
+    thin_mm = min(np.multiply(image.GetSize(), image.GetSpacing()).min() for image in images)
+    near_mm = min(NEAR_MM, NEAR_SHARE * thin_mm)
+    return bool(moved <= near_mm and found.rigid.degrees() <= NEAR_DEGREES)
 
 
 def _unchecked(inputs: Inputs) -> Start:

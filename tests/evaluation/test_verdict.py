@@ -18,6 +18,7 @@ GOOD = Evidence(
     matched=5000,
     cluster=Cluster(1.0, "(1, 2, 3)"),
     disagreeing=0.01,
+    per_litre=900.0,
     folded=0.0,
     correlation=0.95,
     correlation_affine=0.85,
@@ -60,6 +61,8 @@ def test_a_good_one_says_what_was_checked() -> None:
         ),
         ({"disagreeing": 0.2}, "doubtful", "20% of the matched pairs contradicted"),
         ({"disagreeing": 0.5}, "failed", "50% of the matched pairs"),
+        ({"per_litre": 200.0}, "doubtful", "200 landmarks in a litre .* two scans of one patient"),
+        ({"per_litre": 40.0}, "failed", "40 landmarks in a litre"),
         ({"folded": 0.01}, "doubtful", "folds 1.00% of the body"),
         ({"folded": 0.1}, "failed", "folds 10.00%"),
         ({"correlation": 0.8}, "doubtful", "correlation 0.800, before 0.850"),
@@ -112,6 +115,9 @@ def test_nothing_gained_or_lost_is_seldom_doubtful() -> None:
 def test_a_figure_that_is_not_known_counts_as_good() -> None:
     nan = float("nan")
     assert judge(GOOD._replace(cluster=Cluster(nan, ""), disagreeing=nan)).verdict == "good"
+    assert judge(GOOD._replace(per_litre=nan)).verdict == "good"
+    given = GOOD._replace(held_back=summarise(np.zeros(0)), per_litre=1.0)
+    assert judge(given).verdict == "not checked"
     assert ENOUGH <= GOOD.held_back.points
 
 
