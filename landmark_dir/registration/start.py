@@ -72,13 +72,15 @@ class Start:
 
 def told(described: dict[str, Any]) -> str:
     """What `run.json` says of a start, for people."""
-    kind = {"centers": "image centres"}.get(described["from"], described["from"])
+    kind = {"centers": "image centres", "world": "headers"}.get(
+        described["from"], described["from"]
+    )
     text = f"start from the {kind}" if described["from"] != "landmarks" else "start from landmarks"
     if described["turn_degrees"] >= 1:
         text += f", turned by {described['turn_degrees']:.0f} degrees"
     if described["agreeing"] is None:
         return f"{text}, not checked"
-    return f"{text}, {described['agreeing']} of {described['of']} agree"
+    return f"{text}, {described['agreeing']} of {described['of']} pairs agree"
 
 
 def find_start(

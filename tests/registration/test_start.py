@@ -42,7 +42,7 @@ def test_the_world_is_kept_where_landmarks_agree(case: Case) -> None:
     assert start.rigid.degrees() == 0
     assert start.agreeing is not None
     assert start.agreeing >= 24
-    assert told(start.described()).startswith("start from the world, ")
+    assert told(start.described()).startswith("start from the headers, ")
 
 
 @pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
