@@ -1,0 +1,35 @@
+"""convexAdam: voxels only, and no affine stage; so it starts from the affine stage of ours."""
+
+from benchmarks.peers.contract import Job, Map, Peer, pinned, python_of
+from benchmarks.peers.elastix import AFFINE, elastix
+from benchmarks.peers.fields import after, displaced_voxels, read_nifti
+from benchmarks.peers.inside.common_grid import call as common_grid
+from landmark_dir.transforms.chain import read_transform
+
+
+def _peer(name: str, mm: float, settings: str, source: str, tried: str, *told: str) -> Peer:
+    def calls(job: Job) -> list[list[str]]:
+        images = ["-f", job.file("fixed.nii.gz"), "-m", job.file("moving.nii.gz")]
+        program = [python_of("convexadam"), "-m", "convexAdam.convex_adam_MIND", *images]
+        return [
+            elastix(job, AFFINE),
+            common_grid(job, mm, job.file("TransformParameters.0.txt")),
+            [*program, "--result_path", str(job.folder), *told],
+        ]
+
+    settings = f"affine of ours, cubes of {mm:g} mm, {settings}"
+    return Peer(name, settings, source, calls, read, version, tried)
+
+
+def version() -> str:
+    """As installed."""
+    return pinned("convexadam", "convexAdam")
+
+
+def read(job: Job) -> Map:
+    """Vectors in voxels of the common grid, then the affine map."""
+    affine = read_transform(job.folder / "TransformParameters.0.txt").map_points
+    return after(displaced_voxels(read_nifti(job.folder / "disp.nii.gz")), affine)
+
+
+PEERS = [_peer("convexAdam", 2.0, "its defaults", "defaults of the package (MIND)", "")]
