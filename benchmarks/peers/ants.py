@@ -37,10 +37,10 @@ PEERS = [
         "",
     ),
     _peer(
-        "ANTs SyN CC",
-        "CC",
+        "ANTs SyN, long",
+        "mattes",
         "100x70x50x20",
-        "affine, then SyN, CC of 9 x 9 x 9 voxels, 100x70x50x20 iterations",
+        "the same with 100x70x50x20 iterations",
         "iterations of ANTs' `antsRegistrationSyN.sh`",
         "",
     ),

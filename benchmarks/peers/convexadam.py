@@ -32,4 +32,14 @@ def read(job: Job) -> Map:
     return after(displaced_voxels(read_nifti(job.folder / "disp.nii.gz")), affine)
 
 
-PEERS = [_peer("convexAdam", 2.0, "its defaults", "defaults of the package (MIND)", "")]
+PEERS = [
+    _peer(
+        "convexAdam",
+        1.5,
+        "its defaults but lambda 0.65",
+        "the package; lambda as in its authors' script for lung CT of Learn2Reg 2021",
+        "",
+        "--lambda_weight",
+        "0.65",
+    )
+]

@@ -25,19 +25,19 @@ optim=lbfgsb
 impl=plastimatch
 threading=openmp
 metric=mse
-max_its=50
-regularization_lambda=0.005
+max_its=30
+regularization_lambda=0.05
 grid_spac=60 60 60
 res_mm=6 6 6
 
 [STAGE]
 grid_spac=30 30 30
-max_its=50
+max_its=30
 res_mm=4 4 4
 
 [STAGE]
 grid_spac=15 15 15
-max_its=50
+max_its=30
 res_mm=2 2 2
 """
 

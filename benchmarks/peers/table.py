@@ -16,6 +16,7 @@ TITLES = {
     "null": "One scan, two kernels, nothing moved: displacement in the body",
 }
 HEADER = ["program", "TRE, mm: mean", "median", "p95", "folded, %", "CPU s", "peak GiB"]
+LUNG_HEADER = [*HEADER[:4], "mean (51)", "folded, %", "s", "CPU s", "peak GiB"]
 
 
 def mean(rows: Sequence[Row], key: str) -> float:
@@ -34,21 +35,19 @@ def table(rows: Sequence[Row], peers: Sequence[str], kind: str) -> str:
     """A row for each peer, the smallest mean error first."""
     found = {peer: of(rows, peer, kind) for peer in peers}
     ranked = sorted((mean(own, "mean"), peer) for peer, own in found.items() if own)
-    quiet = kind == "lung"
-    return markdown(
-        [*HEADER[:5], *(["s"] if quiet else []), *HEADER[5:]],
-        [line(peer, found[peer], quiet) for _, peer in ranked],
-    )
+    header = LUNG_HEADER if kind == "lung" else HEADER
+    return markdown(header, [line(peer, found[peer], kind == "lung") for _, peer in ranked])
 
 
-def line(peer: str, rows: Sequence[Row], quiet: bool) -> list[object]:
-    """Means over some rows, and the peak of their memory."""
-    wall = [f"{mean(rows, 'wall_s'):.0f}" if all(row["quiet"] for row in rows) else "-"]
+def line(peer: str, rows: Sequence[Row], lung: bool) -> list[object]:
+    """Means over some rows, and the peak of their memory; wall seconds if nothing else ran."""
+    wall = f"{mean(rows, 'wall_s'):.0f}" if all(row["quiet"] for row in rows) else "-"
     return [
         peer,
         *(mean(rows, key) for key in ("mean", "median", "p95")),
+        *([mean(rows, "mean_of_all")] if lung else []),
         f"{100 * mean(rows, 'folded'):.2f}",
-        *(wall if quiet else []),
+        *([wall] if lung else []),
         f"{mean(rows, 'cpu_s'):.0f}",
         f"{max(row['peak_gib'] for row in rows):.1f}",
     ]
@@ -58,10 +57,12 @@ def tables(rows: Sequence[Row], peers: Sequence[str]) -> str:
     """All tables, under their titles, and what is not measured whole."""
     parts = []
     for kind, title in TITLES.items():
+        if not any(of(rows, peer, kind) for peer in peers):
+            continue
         parts += [f"{title}:", table(rows, peers, kind)]
         missing = [peer for peer in peers if not of(rows, peer, kind)]
         if missing:
-            parts.append(f"Not measured: {', '.join(missing)}.")
+            parts.append(f"Not measured on all of them: {', '.join(missing)}.")
     return "\n\n".join(parts)
 
 
