@@ -3,7 +3,9 @@
 import numpy as np
 
 from benchmarks.peers.contract import Job, Map, Peer, pinned, python_of
+from benchmarks.peers.elastix import AFFINE, elastix
 from benchmarks.peers.fields import after, displaced, ras_matrix, read_nifti
+from benchmarks.peers.inside.ras_matrix import call as ras_matrix_file
 
 RUN = "import sys; from picsl_greedy import Greedy3D; Greedy3D().execute(sys.argv[1])"
 SOURCE = "quick start of greedy.readthedocs.io"
@@ -16,13 +18,14 @@ def _call(arguments: str) -> list[str]:
 def _peer(name: str, metric: str, levels: str, source: str, tried: str) -> Peer:
     def calls(job: Job) -> list[list[str]]:
         both = f"-threads {job.threads} -i {job.fixed} {job.moving}"
-        affine, warp = job.file("affine.mat"), job.file("warp.nii.gz")
+        matrix, warp = job.file("affine.mat"), job.file("warp.nii.gz")
         return [
-            _call(f"{both} -n 100x50x10 -a -dof 12 -ia-identity -m NCC 4x4x4 -o {affine}"),
-            _call(f"{both} -n {levels} -m {metric} 4x4x4 -it {affine} -o {warp}"),
+            elastix(job, AFFINE),
+            ras_matrix_file(job.file("TransformParameters.0.txt"), matrix),
+            _call(f"{both} -n {levels} -m {metric} 4x4x4 -it {matrix} -o {warp}"),
         ]
 
-    settings = f"affine NCC, then {metric} of 9 x 9 x 9 voxels, {levels} iterations"
+    settings = f"affine of ours, {metric} of 9 x 9 x 9 voxels, {levels} iterations"
     return Peer(
         name, settings, source, calls, read, lambda: pinned("greedy", "picsl_greedy"), tried
     )

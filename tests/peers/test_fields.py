@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from numpy.testing import assert_allclose
 
 from benchmarks.peers import contract, fields, greedy
+from benchmarks.peers.inside import ras_matrix
 from landmark_dir.geometry import Points, index_to_mm, index_to_physical
 
 MATRIX = np.array([[1.02, 0.05, -0.03], [-0.04, 0.97, 0.02], [0.01, -0.06, 1.05]])
@@ -117,3 +118,22 @@ def test_a_field_of_one_value_is_refused(oblique_ct: sitk.Image, tmp_path: Path)
     sitk.WriteImage(oblique_ct, tmp_path / "one.nii.gz")
     with pytest.raises(ValueError, match="expected 3 values"):
         fields.read_nifti(tmp_path / "one.nii.gz")
+
+
+def test_greedy_gets_the_affine_map_of_elastix(inner: Points, tmp_path: Path) -> None:
+    centre = np.array([5.0, 40.0, -400.0])
+    shift = SHIFT + MATRIX @ centre - centre
+    numbers = " ".join(map(repr, [*MATRIX.ravel().tolist(), *shift.tolist()]))
+    lines = {
+        "Transform": '"AffineTransform"',
+        "NumberOfParameters": "12",
+        "TransformParameters": numbers,
+        "InitialTransformParametersFileName": '"NoInitialTransform"',
+        "HowToCombineTransforms": '"Compose"',
+        "CenterOfRotationPoint": " ".join(map(str, centre)),
+    }
+    file = tmp_path / "TransformParameters.0.txt"
+    file.write_text("".join(f"({key} {value})\n" for key, value in lines.items()))
+    ras_matrix.main(str(file), str(tmp_path / "affine.mat"))
+    mapped = fields.ras_matrix(np.loadtxt(tmp_path / "affine.mat"))
+    assert_allclose(mapped(inner), moved(inner), atol=1e-9)
