@@ -34,7 +34,7 @@ PEERS = [
         "40x20x0",
         "affine, then SyN, mutual information, 40x20x0 iterations",
         "defaults of `ants.registration`",
-        "",
+        "the next row",
     ),
     _peer(
         "ANTs SyN, long",
@@ -42,6 +42,6 @@ PEERS = [
         "100x70x50x20",
         "the same with 100x70x50x20 iterations",
         "iterations of ANTs' `antsRegistrationSyN.sh`",
-        "",
+        "lung: CC of 9 x 9 x 9 voxels was broken off after 5 minutes",
     ),
 ]

@@ -41,13 +41,13 @@ PEERS = [
         [ZOO / "default" / f"Parameters_{stage}.txt" for stage in ("Affine", "BSpline")],
         "affine, then a b-spline of 16 mm, mutual information",
         "ElastixModelZoo `default`",
-        "",
+        "the next row",
     ),
     _peer(
         "elastix Par0003",
         [ZOO / "Par0003" / f"Par0003.{stage}.txt" for stage in ("affine", "bs-R6-ug")],
         "affine, then a b-spline of 12 mm in 6 levels, mutual information",
         "ElastixModelZoo `Par0003`, for follow-up CT of the lung",
-        "",
+        "-",
     ),
 ]
