@@ -48,8 +48,8 @@ PEERS = [
         "NCC",
         "100x100x100",
         f"{SOURCE}, with 10 times its iterations at the finest level",
-        "lung, from its own affine map: 100x50x10 iterations 1.36 mm, 5 x 5 x 5 voxels 1.28, mask of"
-        " the body 1.35, affine by NMI 1.34, smoothing of 2 and 1 voxels 1.34",
+        "lung, from its own affine map: 100x50x10 iterations 1.36 mm, 5 x 5 x 5 voxels 1.28, mask"
+        " of the body 1.35, affine by NMI 1.34, smoothing of 2 and 1 voxels 1.34",
     ),
     _peer(
         "greedy WNCC",
