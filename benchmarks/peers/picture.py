@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,14 +31,15 @@ def draw(rows: Sequence[Row], peers: Sequence[str], ours: Sequence[str], out: Pa
             axis.set_major_locator(FixedLocator(ticks))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_locator(NullLocator())
-        axes.margins(x=0.25, y=0.12)
+        axes.margins(x=0.3, y=0.12)
         axes.grid(alpha=0.3)
     figure.savefig(out, dpi=110)
 
 
-def mark(axes: Axes, name: str, place: tuple[float, float], own: bool, below: bool) -> None:
-    """A point and its name, a little below or above it, so that neighbours can be read."""
+def mark(axes: Axes, name: str, place: tuple[float, float], own: bool, right: bool) -> None:
+    """A point and its name, right or left of it, so that neighbours can be read."""
     colour = OURS if own else OTHERS
-    shift = (6, -9) if below else (6, 3)
+    side: dict[str, Any] = {"ha": "left" if right else "right", "va": "center"}
     axes.plot(*place, "s" if own else "o", color=colour)
-    axes.annotate(name, place, shift, textcoords="offset points", fontsize=8, color=colour)
+    shift = (7 if right else -7, 0)
+    axes.annotate(name, place, shift, textcoords="offset points", fontsize=8, color=colour, **side)
