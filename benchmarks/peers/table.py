@@ -15,8 +15,7 @@ TITLES = {
     "small": "Simulated follow-ups, small motion: mean over the 7",
     "null": "One scan, two kernels, nothing moved: displacement in the body",
 }
-HEADER = ["program", "TRE, mm: mean", "median", "p95", "folded, %", "CPU s", "peak GiB"]
-LUNG_HEADER = [*HEADER[:4], "mean (51)", "folded, %", "s", "CPU s", "peak GiB"]
+HEADER = ["program", "TRE, mm: mean", "median", "p95", "folded, %", "CPU s", "s", "peak GiB"]
 
 
 def mean(rows: Sequence[Row], key: str) -> float:
@@ -33,22 +32,20 @@ def of(rows: Sequence[Row], peer: str, kind: str) -> list[Row]:
 
 def table(rows: Sequence[Row], peers: Sequence[str], kind: str) -> str:
     """A row for each peer, the smallest mean error first."""
-    found = {peer: of(rows, peer, kind) for peer in peers}
-    ranked = sorted((mean(own, "mean"), peer) for peer, own in found.items() if own)
-    header = LUNG_HEADER if kind == "lung" else HEADER
-    return markdown(header, [line(peer, found[peer], kind == "lung") for _, peer in ranked])
+    found = {peer: own for peer in peers if (own := of(rows, peer, kind))}
+    ranked = sorted(found, key=lambda peer: mean(found[peer], "mean"))
+    return markdown(HEADER, [line(peer, found[peer]) for peer in ranked])
 
 
-def line(peer: str, rows: Sequence[Row], lung: bool) -> list[object]:
+def line(peer: str, rows: Sequence[Row]) -> list[object]:
     """Means over some rows, and the peak of their memory; wall seconds if nothing else ran."""
     wall = f"{mean(rows, 'wall_s'):.0f}" if all(row["quiet"] for row in rows) else "-"
     return [
         peer,
         *(mean(rows, key) for key in ("mean", "median", "p95")),
-        *([mean(rows, "mean_of_all")] if lung else []),
         f"{100 * mean(rows, 'folded'):.2f}",
-        *([wall] if lung else []),
         f"{mean(rows, 'cpu_s'):.0f}",
+        wall,
         f"{max(row['peak_gib'] for row in rows):.1f}",
     ]
 
