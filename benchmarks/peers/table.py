@@ -15,7 +15,11 @@ TITLES = {
     "small": "Simulated follow-ups, small motion: mean over the 7",
     "null": "One scan, two kernels, nothing moved: displacement in the body",
 }
-HEADER = ["program", "TRE, mm: mean", "median", "p95", "folded, %", "CPU s", "s", "peak GiB"]
+OURS = "landmark-dir"
+HEADER = [
+    "program", "TRE, mm: mean", "median", "p95", "folded, %", "CPU s", "s", "peak GiB",
+    f"mean TRE of {OURS} on the same pairs",
+]  # fmt: skip
 
 
 def mean(rows: Sequence[Row], key: str) -> float:
@@ -24,24 +28,34 @@ def mean(rows: Sequence[Row], key: str) -> float:
 
 
 def of(rows: Sequence[Row], peer: str, kind: str) -> list[Row]:
-    """The rows of a peer in a group; none unless all its pairs are measured."""
-    found = [row for row in rows if row["peer"] == peer and group(row["pair"]) == kind]
-    wanted = [name for name in names() if group(name) == kind]
-    return found if len(found) == len(wanted) else []
+    """The rows of a peer in a group."""
+    return [row for row in rows if row["peer"] == peer and group(row["pair"]) == kind]
+
+
+def whole(rows: Sequence[Row], kind: str) -> bool:
+    """Tell whether these are all pairs of a group."""
+    return len(rows) == len([name for name in names() if group(name) == kind])
 
 
 def table(rows: Sequence[Row], peers: Sequence[str], kind: str) -> str:
-    """A row for each peer, the smallest mean error first."""
+    """A row for each peer, the smallest mean error first; those of some pairs come last."""
     found = {peer: own for peer in peers if (own := of(rows, peer, kind))}
-    ranked = sorted(found, key=lambda peer: mean(found[peer], "mean"))
-    return markdown(HEADER, [line(peer, found[peer]) for peer in ranked])
+    ours = {row["pair"]: row for row in of(rows, OURS, kind)}
+    ranked = sorted(found, key=lambda peer: (-len(found[peer]), mean(found[peer], "mean")))
+    lines = []
+    for peer in ranked:
+        own = found[peer]
+        name = peer if whole(own, kind) else f"{peer} ({len(own)} of them)"
+        same = [ours[row["pair"]] for row in own if row["pair"] in ours]
+        there = mean(same, "mean") if len(same) == len(own) else "-"
+        lines.append([name, *figures(own), there])
+    return markdown(HEADER, lines)
 
 
-def line(peer: str, rows: Sequence[Row]) -> list[object]:
+def figures(rows: Sequence[Row]) -> list[object]:
     """Means over some rows, and the peak of their memory; wall seconds if nothing else ran."""
     wall = f"{mean(rows, 'wall_s'):.0f}" if all(row["quiet"] for row in rows) else "-"
     return [
-        peer,
         *(mean(rows, key) for key in ("mean", "median", "p95")),
         f"{100 * mean(rows, 'folded'):.2f}",
         f"{mean(rows, 'cpu_s'):.0f}",
@@ -51,15 +65,15 @@ def line(peer: str, rows: Sequence[Row]) -> list[object]:
 
 
 def tables(rows: Sequence[Row], peers: Sequence[str]) -> str:
-    """All tables, under their titles, and what is not measured whole."""
+    """A table for each group that something is measured of, under its title."""
     parts = []
     for kind, title in TITLES.items():
-        if not any(of(rows, peer, kind) for peer in peers):
+        missing = [peer for peer in peers if not of(rows, peer, kind)]
+        if len(missing) == len(peers):
             continue
         parts += [f"{title}:", table(rows, peers, kind)]
-        missing = [peer for peer in peers if not of(rows, peer, kind)]
         if missing:
-            parts.append(f"Not measured on all of them: {', '.join(missing)}.")
+            parts.append(f"Not measured: {'; '.join(missing)}.")
     return "\n\n".join(parts)
 
 

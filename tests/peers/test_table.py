@@ -36,21 +36,25 @@ def test_a_row_takes_the_place_of_its_like(tmp_path: Path) -> None:
 
 def test_the_nearest_comes_first_and_means_are_over_all_pairs() -> None:
     rows = [row("far", pair, 3.0) for pair in PAIRS] + [
-        row("near", "large/a", 1.0),
-        row("near", "large/b", 2.0),
+        row("landmark-dir", "large/a", 1.0),
+        row("landmark-dir", "large/b", 2.0),
     ]
-    lines = table.table(rows, ["far", "near"], "large").splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| near", "| far"]
-    assert lines[2] == "| near | 1.50 | 1.50 | 1.50 | 0.10 | 15 | - | 2.0 |"
+    lines = table.table(rows, ["far", "landmark-dir"], "large").splitlines()
+    assert lines[2:] == [
+        "| landmark-dir | 1.50 | 1.50 | 1.50 | 0.10 | 15 | - | 2.0 | 1.50 |",
+        "| far | 3.00 | 3.00 | 3.00 | 0.10 | 30 | - | 3.0 | 1.50 |",
+    ]
 
 
-def test_what_is_measured_in_part_is_not_averaged() -> None:
-    rows = [row("whole", pair, 3.0) for pair in PAIRS] + [row("part", "large/a", 1.0)]
-    assert "part" not in table.table(rows, ["whole", "part"], "large")
-    assert "Not measured on all of them: part." in table.tables(rows, ["whole", "part"])
+def test_a_part_of_the_pairs_says_so_and_is_set_against_ours_there() -> None:
+    rows = [row("landmark-dir", "large/a", 2.0), row("landmark-dir", "large/b", 4.0)]
+    rows.append(row("part", "large/b", 1.0))
+    lines = table.table(rows, ["part", "landmark-dir"], "large").splitlines()
+    assert lines[3] == "| part (1 of them) | 1.00 | 1.00 | 1.00 | 0.10 | 10 | - | 1.0 | 4.00 |"
+    assert "Not measured: none." in table.tables(rows, ["part", "landmark-dir", "none"])
 
 
 @pytest.mark.parametrize(("quiet", "shown"), [(True, "20"), (False, "-")])
 def test_wall_seconds_are_shown_where_nothing_else_ran(quiet: bool, shown: str) -> None:
     line = table.table([row("a", "lung", 1.0, quiet)], ["a"], "lung").splitlines()[2]
-    assert line == f"| a | 1.00 | 1.00 | 1.00 | 0.10 | 10 | {shown} | 1.0 |"
+    assert line == f"| a | 1.00 | 1.00 | 1.00 | 0.10 | 10 | {shown} | 1.0 | - |"
