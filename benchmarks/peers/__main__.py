@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept.add(args.keep, row | {"quiet": args.quiet})
         figures = {key: round(value, 2) for key, value in row.items() if isinstance(value, float)}
         print(peer, pair, figures, file=sys.stderr, flush=True)
-    rows = kept.read(args.keep)
+    rows = valid(args.keep)
     print(f"Machine: {machine()}.\n\n{tables(rows, list(PEERS))}\n")
     print(settings(list(PEERS.values()), rows))
     draw(rows, list(PEERS), [name for name, peer in PEERS.items() if peer.own], args.picture)
@@ -54,9 +54,15 @@ def missing(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """What is to be measured, looked up each time: another run may be at work on the same file."""
     for pair in names():
         for peer in args.only if pair in args.pairs or group(pair) in args.pairs else ():
-            done = {kept.key(row) for row in kept.read(args.keep)}
+            done = {kept.key(row) for row in valid(args.keep)}
             if args.again or (peer, pair) not in done:
                 yield peer, pair
+
+
+def valid(file: Path) -> list[kept.Row]:
+    """The kept rows of the programs as they are set now."""
+    now = {(peer.name, peer.settings) for peer in PEERS.values()}
+    return [row for row in kept.read(file) if (row["peer"], row["settings"]) in now]
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def measured(peer: Peer, pair: Pair, threads: int) -> dict[str, Any]:
         folded = folding(mapped, read_volume(pair.fixed), body).folded_share
     found = summarise(error[certain])
     return {
-        "peer": peer.name, "pair": pair.name, "version": peer.version(),
+        "peer": peer.name,
+        "settings": peer.settings, "pair": pair.name, "version": peer.version(),
         "mean": found.mean, "median": found.median, "p95": found.p95,
         "mean_of_all": float(np.mean(error)), "folded": folded,
         "wall_s": spent.wall_s, "cpu_s": spent.cpu_s, "peak_gib": spent.peak_gib,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.peers.kept import Row
-from benchmarks.peers.table import mean, of, whole
+from benchmarks.peers.table import label, mean, of, size
 
 PANELS = {"lung": "Lung pair, 50 expert points", "large": "7 follow-ups, large motion, mean"}
 TICKS_MM = (0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 10)
@@ -21,10 +21,11 @@ def draw(rows: Sequence[Row], peers: Sequence[str], ours: Sequence[str], out: Pa
     """Write the picture: a panel for each group, both axes logarithmic."""
     figure = Figure(figsize=(11, 4.6), layout="tight")
     for axes, (kind, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-        found = {peer: own for peer in peers if whole(own := of(rows, peer, kind), kind)}
+        found = {peer: own for peer in peers if 2 * len(own := of(rows, peer, kind)) > size(kind)}
         places = [(mean(own, "mean"), mean(own, "cpu_s"), peer) for peer, own in found.items()]
         for rank, (mm, seconds, peer) in enumerate(sorted(places)):
-            mark(axes, peer, (seconds, mm), peer in ours, rank % 2 == 0)
+            name = label(peer, found[peer], kind)
+            mark(axes, name, (seconds, mm), peer in ours, rank % 2 == 0)
         axes.set(title=title, xscale="log", yscale="log")
         axes.set(xlabel="CPU seconds, one thread", ylabel="mean TRE, mm")
         for axis, ticks in ((axes.xaxis, TICKS_S), (axes.yaxis, TICKS_MM)):

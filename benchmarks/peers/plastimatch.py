@@ -57,7 +57,7 @@ def read(job: Job) -> Map:
 def version() -> str:
     """As plastimatch says it."""
     said = subprocess.run(["plastimatch", "--version"], capture_output=True, text=True, check=True)
-    return said.stdout.split()[2]
+    return " ".join(said.stdout.split()[:3:2])
 
 
 PEERS = [

@@ -32,9 +32,14 @@ def of(rows: Sequence[Row], peer: str, kind: str) -> list[Row]:
     return [row for row in rows if row["peer"] == peer and group(row["pair"]) == kind]
 
 
-def whole(rows: Sequence[Row], kind: str) -> bool:
-    """Tell whether these are all pairs of a group."""
-    return len(rows) == len([name for name in names() if group(name) == kind])
+def size(kind: str) -> int:
+    """How many pairs a group has."""
+    return len([name for name in names() if group(name) == kind])
+
+
+def label(peer: str, rows: Sequence[Row], kind: str) -> str:
+    """The name of a peer, and of how many pairs these are where it is not all."""
+    return peer if len(rows) == size(kind) else f"{peer} ({len(rows)} of {size(kind)})"
 
 
 def table(rows: Sequence[Row], peers: Sequence[str], kind: str) -> str:
@@ -45,10 +50,9 @@ def table(rows: Sequence[Row], peers: Sequence[str], kind: str) -> str:
     lines = []
     for peer in ranked:
         own = found[peer]
-        name = peer if whole(own, kind) else f"{peer} ({len(own)} of them)"
         same = [ours[row["pair"]] for row in own if row["pair"] in ours]
         there = mean(same, "mean") if len(same) == len(own) else "-"
-        lines.append([name, *figures(own), there])
+        lines.append([label(peer, own, kind), *figures(own), there])
     return markdown(HEADER, lines)
 
 

@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import kept, table
+from benchmarks.peers.__main__ import PEERS, valid
 
 PAIRS = ["lung", "large/a", "large/b"]
 
 
 def row(peer: str, pair: str, mean: float, quiet: bool = False) -> kept.Row:
     return {
-        "peer": peer, "pair": pair, "version": "1", "mean": mean, "median": mean, "p95": mean,
-        "mean_of_all": mean, "folded": 0.001, "wall_s": 20.0, "cpu_s": 10.0 * mean,
+        "peer": peer, "pair": pair, "settings": "", "version": "1",
+        "mean": mean, "median": mean, "p95": mean, "mean_of_all": mean,
+        "folded": 0.001, "wall_s": 20.0, "cpu_s": 10.0 * mean,
         "peak_gib": mean, "threads": 1, "date": "", "quiet": quiet,
     }  # fmt: skip
 
@@ -34,6 +36,14 @@ def test_a_row_takes_the_place_of_its_like(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
 
 
+def test_a_row_of_other_settings_is_measured_anew(tmp_path: Path) -> None:
+    file = tmp_path / "measured.json"
+    now = row("deeds", "lung", 1.0) | {"settings": PEERS["deeds"].settings}
+    for one in (now, row("deeds", "null", 1.0), row("not there any more", "lung", 1.0)):
+        kept.add(file, one)
+    assert valid(file) == [now]
+
+
 def test_the_nearest_comes_first_and_means_are_over_all_pairs() -> None:
     rows = [row("far", pair, 3.0) for pair in PAIRS] + [
         row("landmark-dir", "large/a", 1.0),
@@ -50,7 +60,7 @@ def test_a_part_of_the_pairs_says_so_and_is_set_against_ours_there() -> None:
     rows = [row("landmark-dir", "large/a", 2.0), row("landmark-dir", "large/b", 4.0)]
     rows.append(row("part", "large/b", 1.0))
     lines = table.table(rows, ["part", "landmark-dir"], "large").splitlines()
-    assert lines[3] == "| part (1 of them) | 1.00 | 1.00 | 1.00 | 0.10 | 10 | - | 1.0 | 4.00 |"
+    assert lines[3] == "| part (1 of 2) | 1.00 | 1.00 | 1.00 | 0.10 | 10 | - | 1.0 | 4.00 |"
     assert "Not measured: none." in table.tables(rows, ["part", "landmark-dir", "none"])
 
 
