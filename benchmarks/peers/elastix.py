@@ -7,6 +7,8 @@ from benchmarks.peers.contract import ENVIRONMENTS, REPOSITORY, Job, Map, Peer
 from landmark_dir.transforms.chain import read_transform
 
 ZOO = ENVIRONMENTS / "src" / "ElastixModelZoo" / "models"
+DEFAULT = ("Parameters_Affine.txt", "Parameters_BSpline.txt")
+PAR0003 = ("Par0003.affine.txt", "Par0003.bs-R6-ug.txt")
 AFFINE = REPOSITORY / "elastix_params" / "affine.txt"
 
 
@@ -29,25 +31,28 @@ def version() -> str:
     return said.stdout.strip().replace("version: ", "")
 
 
-def _peer(name: str, files: list[Path], settings: str, source: str, tried: str) -> Peer:
-    return Peer(
-        name, settings, source, lambda job: [elastix(job, *files)], read_last, version, tried
-    )
+def masked(job: Job, *parameters: Path) -> list[str]:
+    """The same, in the fixed body."""
+    return [*elastix(job, *parameters), "-fMask", str(job.fixed_body)]
 
 
 PEERS = [
-    _peer(
+    Peer(
         "elastix default",
-        [ZOO / "default" / f"Parameters_{stage}.txt" for stage in ("Affine", "BSpline")],
         "affine, then a b-spline of 16 mm, mutual information",
         "ElastixModelZoo `default`",
+        lambda job: [elastix(job, *(ZOO / "default" / name for name in DEFAULT))],
+        read_last,
+        version,
         "the next row",
     ),
-    _peer(
+    Peer(
         "elastix Par0003",
-        [ZOO / "Par0003" / f"Par0003.{stage}.txt" for stage in ("affine", "bs-R6-ug")],
-        "affine, then a b-spline of 12 mm in 6 levels, mutual information",
+        "affine, then a b-spline of 12 mm in 6 levels, mutual information; samples in the body",
         "ElastixModelZoo `Par0003`, for follow-up CT of the lung",
-        "-",
+        lambda job: [masked(job, *(ZOO / "Par0003" / name for name in PAR0003))],
+        read_last,
+        version,
+        "without a mask its sampler fails",
     ),
 ]
