@@ -9,9 +9,12 @@ REAL = (engine or data or training) and not slow and not gpu
 TWO = -n 2 --dist loadfile
 # SimpleElastix where it could be installed; its tests are skipped elsewhere, and named at the end
 WITH_SE = $(if $(wildcard $(SE_PYTHON)),LANDMARK_DIR_SIMPLEELASTIX_PYTHON=$(CURDIR)/$(SE_PYTHON))
+GITHUB ?= https://github.com
+ZOO = 4d25c3c19882b9db934f5ac4f2137597cf33195c
+DEEDS = 00b46539aa03d23988a241173d8f1f6c0c68dc6a
 
 .PHONY: setup demo docs links lint test test-unit test-engine test-bare test-slicer test-package test-slow
-.PHONY: bench clean
+.PHONY: bench bench-peers clean
 
 setup: .venv/ready
 
@@ -95,5 +98,23 @@ test-slow: setup .venv-simpleelastix/ready
 bench: setup .venv-simpleelastix/ready
 	$(WITH_SE) $(BIN)/python -m benchmarks.run
 
+# other registration programs, each apart and pinned; the system has to have elastix, plastimatch, git, g++, make
+.venv-peers/ready: $(wildcard benchmarks/peers/requirements/*.txt)
+	for peer in greedy ants convexadam; do \
+	  $(PYTHON) -m venv .venv-peers/$$peer \
+	  && .venv-peers/$$peer/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -r benchmarks/peers/requirements/$$peer.txt || exit 1; done
+	rm -rf .venv-peers/src
+	git clone --quiet --no-checkout --filter=blob:none $(GITHUB)/SuperElastix/ElastixModelZoo.git .venv-peers/src/ElastixModelZoo
+	git -C .venv-peers/src/ElastixModelZoo checkout --quiet $(ZOO) -- models/default models/Par0003
+	git clone --quiet --no-checkout $(GITHUB)/mattiaspaul/deedsBCV.git .venv-peers/src/deedsBCV
+	git -C .venv-peers/src/deedsBCV checkout --quiet $(DEEDS)
+	$(MAKE) -C .venv-peers/src/deedsBCV
+	touch $@
+
+# goes on where it was stopped: what is measured is kept in benchmarks/peers/measured.json
+bench-peers: setup .venv-peers/ready
+	$(BIN)/python -m benchmarks.peers
+
 clean:
-	rm -rf .venv .venv-simpleelastix .venv-slicer build dist docs/_build *.egg-info
+	rm -rf .venv .venv-simpleelastix .venv-slicer .venv-peers build dist docs/_build *.egg-info
