@@ -123,6 +123,6 @@ def _null() -> tuple[sitk.Image, sitk.Image, Points, Points]:
     """One scan, two kernels, nothing moved: voxel centres of the body, as in `kernels`."""
     folder = data_folder() / "pairs" / "lungpetctdx-a0002-kernels"
     fixed = read_volume(folder / "kernel-a.nii.gz")
-    body = sitk.GetArrayViewFromImage(body_mask(fixed))[::STRIDE, ::STRIDE, ::STRIDE].ravel() > 0
+    body = sitk.GetArrayFromImage(body_mask(fixed))[::STRIDE, ::STRIDE, ::STRIDE].ravel() > 0
     points = voxel_centres(fixed, STRIDE)[body]
     return fixed, read_volume(folder / "kernel-b.nii.gz"), points, points

@@ -213,8 +213,9 @@ def _affine_image(run: Finished, outside: float) -> sitk.Image:
 
 def _shared_litres(run: Finished, image: sitk.Image, outside: float) -> float:
     """How much of the fixed body the moving image shows as well, after the affine stage."""
-    both = sitk.GetArrayViewFromImage(sitk.And(run.body, image > outside))
-    return float(np.count_nonzero(both) * np.prod(run.body.GetSpacing()) / 1e6)
+    both = sitk.And(run.body, image > outside)
+    voxels = np.count_nonzero(sitk.GetArrayViewFromImage(both))
+    return float(voxels * np.prod(run.body.GetSpacing()) / 1e6)
 
 
 def _known(summary: Summary) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ class DenseField:
         lattice.SetSpacing((step * grid.GetSpacing()).tolist())
         lattice.SetOrigin(grid.GetOrigin())
         lattice.SetDirection(grid.GetDirection())
-        values = sitk.GetArrayViewFromImage(displacement(chain, lattice))
+        values = sitk.GetArrayFromImage(displacement(chain, lattice))
         self._values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))  # [z, 3, y, x]
         self._between = [_between(*n) for n in zip(self.nodes, grid.GetSize(), strict=True)]
         self._exact = self._off_mm() > OFF_MM
@@ -101,7 +101,7 @@ class DenseField:
             x, y = (rng.integers(0, size, CHECKED) for size in (columns, rows))
             index = np.column_stack([x, y, np.full(CHECKED, k)]).astype(np.float64)
             points = index_to_physical(self._grid, index)
-            moved = points + sitk.GetArrayViewFromImage(self.slab(int(k), int(k) + 1))[0, y, x]
+            moved = points + sitk.GetArrayFromImage(self.slab(int(k), int(k) + 1))[0, y, x]
             off.append(np.abs(moved - self._chain.map_points(points)).max())
         return float(max(off))
 
