@@ -509,7 +509,9 @@ def inside_any(points: Points, lesions: Sequence[Lesion], side: Side) -> NDArray
     """Which world points [N, 3] lie in a lesion, or in the blur around it."""
     found = np.zeros(len(points), dtype=bool)
     for lesion in lesions:
-        found |= lesion.outside_mm(points, side) < EDGE_MM
+        far = np.linalg.norm(points - lesion.centre(side), axis=1)
+        near = np.flatnonzero(far < 1.2 * lesion.reach_mm(side) + EDGE_MM)
+        found[near] |= lesion.outside_mm(points[near], side) < EDGE_MM
     return found
 
 
