@@ -169,7 +169,7 @@ def judged(run: Finished) -> Judgement:
     affine_image = _affine_image(run, outside)
     folds = folding(run.transform.map_points, run.fixed, run.body)
     agreement = run.agreed / run.matched if run.matched else float("nan")
-    litres = _shared_litres(run, affine_image, outside)
+    litres = _shared_litres(run, affine_image, outside) if run.matched else 0.0
     per_litre = (run.matched + len(run.held_back)) / litres if litres else float("nan")
     evidence = Evidence(
         held_back=summarise(at_held_back),

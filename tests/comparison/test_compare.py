@@ -111,6 +111,13 @@ def test_both_arms_are_run_folders_on_one_affine(comparison: Comparison) -> None
 
 
 @pytest.mark.engine
+def test_an_arm_without_landmarks_is_not_blamed_for_having_none(comparison: Comparison) -> None:
+    without = comparison.results["without"]
+    assert not any("litre" in reason for reason in without.verdict.reasons)
+    assert run_folder.read_run_json(without.folder)["metrics"]["matched_per_litre"] is None
+    assert comparison.results["with"].metrics["matched_per_litre"] > 300
+
+
 def test_json_and_files_agree_with_the_table(comparison: Comparison) -> None:
     out = comparison.results["with"].folder.parent
     assert [file.name for file in out.parent.iterdir()] == ["demo"]
