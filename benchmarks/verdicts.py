@@ -1,8 +1,8 @@
 """The verdict against the truth: `python -m benchmarks.verdicts KEPT [KEPT ...]`.
 
 Reads what `benchmarks.followups`, `thick_slices`, `corruption` and `starts` kept with `--keep`, and
-sorts every registration in it by its true error (TRE at points that never guide) and by what the
-verdict said. Right is
+sorts every registration in it, each once, by its true error (TRE at points that never guide) and by
+what the verdict said. Right is
 
 - `good` where the registration is accurate: TRE of at most 2 mm in the median and 8 mm in the 95th
   percentile, the limits that the verdict itself sets to held-back landmarks;
@@ -59,10 +59,11 @@ def truth_of(error: dict[str, Any], *, spoilt: bool = False) -> str:
 def judged(case: dict[str, Any]) -> Iterator[Judged]:
     """The registrations of a kept case."""
     if "pair" in case:  # of two images that have nothing in common
-        yield Judged(case["pair"], "nothing in common", case["verdict"])
+        name = f"{case['volume']}, {case['pair']}"
+        yield Judged(name, "nothing in common", case["verdict"])
     elif "landmarks" in case:
         spoilt = case["landmarks"] != next(iter(SPOILT))
-        name = f"{case['case']}, {case['landmarks']}"
+        name = f"{case['case']}, {case['landmarks'] if spoilt else 'with'}"
         yield Judged(name, truth_of(case, spoilt=spoilt), case["verdict"])
     else:
         name = case.get("case") or f"{case['name']}, {case['motion']}, {case['slices']}"
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kept", nargs="+", type=Path)
     files: list[Path] = parser.parse_args(arguments).kept
-    found = [one for path in files for case in json.loads(path.read_text()) for one in judged(case)]
+    cases = [case for path in files for case in json.loads(path.read_text())]
+    found = list({one.name: one for case in cases for one in judged(case)}.values())
     wrong = [one for one in found if not one.right()]
     print(table(found))
     print(f"\nRight: {1 - len(wrong) / len(found):.1%} of {len(found)}. Bold is right.\n")
