@@ -7,7 +7,7 @@ from sphinx.application import Sphinx
 
 project = "landmark_dir"
 author = "landmark_dir developers"
-copyright = "landmark_dir developers, Apache-2.0"  # noqa: A001
+copyright = "landmark_dir developers, Apache-2.0"
 release = version = installed("landmark_dir")
 
 extensions = [

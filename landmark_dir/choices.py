@@ -66,7 +66,7 @@ def _is_a(value: Any, kind: type) -> bool:
     return isinstance(value, TYPES[kind])
 
 
-def choice(default: Any, kind: type, help: str, **limits: Any) -> Any:  # noqa: A002
+def choice(default: Any, kind: type, help: str, **limits: Any) -> Any:
     """A field of options: its default, its kind, and the sentence that explains it.
 
     Parameters

@@ -118,6 +118,7 @@ def test_an_arm_without_landmarks_is_not_blamed_for_having_none(comparison: Comp
     assert comparison.results["with"].metrics["matched_per_litre"] > 300
 
 
+@pytest.mark.engine
 def test_json_and_files_agree_with_the_table(comparison: Comparison) -> None:
     out = comparison.results["with"].folder.parent
     assert [file.name for file in out.parent.iterdir()] == ["demo"]

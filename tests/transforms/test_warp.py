@@ -61,8 +61,10 @@ def test_transformix_gives_the_same_image(
     if labels:
         assert (found != want).mean() < 0.002  # where the nearest voxel is a matter of rounding
     else:
-        assert np.abs(found.astype(int) - want).max() <= 2  # HU, where 100 HU a mm are usual
-        assert (found != want).mean() < 0.1  # places are off by some hundredths of a mm
+        off = np.abs(found.astype(int) - want)  # HU, where 100 HU a mm are usual
+        assert (off > 1).mean() < 0.001
+        assert off.max() <= 2  # places are off by 0.016 mm at most
+        assert (off > 0).mean() < 0.1  # and by 0.002 mm in the mean
 
 
 def test_type_and_range_are_kept(smooth_ct: sitk.Image, bent: Path) -> None:
@@ -136,7 +138,9 @@ def test_an_image_without_padding_is_what_the_spline_gives(
     )
     want = np.rint(sitk.GetArrayFromImage(spline)).clip(lowest, highest)
     found = sitk.GetArrayFromImage(warp_image(smooth_ct, chain, smooth_ct))
-    assert np.abs(found - want).max() <= 2  # HU; as above
+    off = np.abs(found - want)  # HU; as above
+    assert (off > 1).mean() < 0.001
+    assert off.max() <= 2
 
 
 def test_a_dense_field_is_what_the_chain_says(smooth_ct: sitk.Image, bent: Path) -> None:
