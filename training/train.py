@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from landmark_dir.errors import LandmarkDirError
+from landmark_dir.errors import BadWeights, LandmarkDirError
+from landmark_dir.models.weights import LoadedWeights, load_weights
 from training.data.ahead import pairs_of
 from training.data.dataset import PairBatch, on_device
 from training.data.pack import read_pack
@@ -64,7 +65,7 @@ def train(run: Run, *, resume: bool = False) -> int:
     int
         The step that was reached.
     """
-    state = new_state(run.options, run.team)
+    state = new_state(run.options, run.team, run.first)
     if resume:
         state.load(run.folder / "last.pt")
         state.best = max(state.best, best_value(run.folder))
@@ -105,6 +106,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="needed for a new training")
     parser.add_argument("--pack", type=Path, required=True, help="made by training.prepare")
     parser.add_argument("-o", "--out", type=Path, required=True, help="run folder")
+    parser.add_argument("--first", help="weights to start from: a shipped name or a file")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--steps", type=int, help="end here instead of after the config's epochs")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after; can resume")
@@ -116,6 +118,23 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def first_weights(weights: str, network: str) -> LoadedWeights:
+    """The weights that a training starts from.
+
+    Raises
+    ------
+    BadWeights
+        If they cannot be read, or are those of another network.
+    """
+    loaded = load_weights(weights, fold=False)
+    if loaded.metadata["network"] != network:
+        raise BadWeights(
+            f"--first {weights}: expected weights of the `{network}` network, as the config says, "
+            f"found those of `{loaded.metadata['network']}`"
+        )
+    return loaded
+
+
 def open_run(args: argparse.Namespace, team: Team) -> Run:
     """Check everything, read the pack, and note the start in the run folder.
 
@@ -123,18 +142,22 @@ def open_run(args: argparse.Namespace, team: Team) -> Run:
     ------
     ValueError, BadPack
         If the config, the pack or the run folder cannot be used.
+    BadWeights
+        If the weights to start from cannot be.
     """
     if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps: expected 1 or more, found {args.steps}")
     config = open_folder(args.out, args.config, args.pack, resume=args.resume)
     text, options = config.read_text("utf-8"), TrainOptions.read(config)
+    first = first_weights(args.first, options.network) if args.first and not args.resume else None
     team.share(options.batch)
     slices, held = (read_pack(args.pack, split) for split in ("training", "validation"))
     steps = args.steps
     if steps is None:
         steps = last_start(args.out)["steps"] if args.resume else options.steps(len(slices))
     slices = [on_device(part, team.device) for part in slices]
-    run = Run(args.out, options, steps, slices, held, args.minutes, args.every, team, args.workers)
+    how = args.minutes, args.every, team, args.workers
+    run = Run(args.out, options, steps, slices, held, *how, first)
     team.wait()  # nobody looks at the folder any more
     if team.leads:
         write_start(run, text, args.pack, resume=args.resume)

@@ -137,10 +137,12 @@ def write_start(run: Run, config: str, pack: Path, *, resume: bool) -> None:
 
 def _describe_start(run: Run, pack: Path) -> dict[str, Any]:
     """What a start of a training depends on, for `run.json`."""
+    first = run.first and {"weights": run.first.path.name, "sha256": run.first.sha256}
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "training.train", *sys.argv[1:]]),
         "steps": run.steps,
+        "first": first,
         "code": {"version": __version__, "commit": _commit()},
         "pack": {"sha256": pack_hash(pack), "slices": len(run.slices), "held_out": len(run.held)},
         "torch": torch.__version__,

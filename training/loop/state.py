@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from landmark_dir.models.weights import NETWORKS, Network
+from landmark_dir.models.weights import NETWORKS, LoadedWeights, Network
 from training.data.pack import Slice
 from training.loop.processes import Team
 from training.options import TrainOptions
@@ -61,6 +61,8 @@ class Run:
         Stop after, and validate every, so many minutes.
     workers : int
         Processes that make pairs ahead of this one; 0: none.
+    first : LoadedWeights, optional
+        What a new training starts from, batch normalisation unfolded; else from random numbers.
     """
 
     folder: Path
@@ -72,12 +74,15 @@ class Run:
     every: float = 5.0
     team: Team = field(default_factory=Team)
     workers: int = 0
+    first: LoadedWeights | None = None
 
 
-def new_state(options: TrainOptions, team: Team) -> State:
-    """A network of random numbers, the same in every process, and its optimiser."""
+def new_state(options: TrainOptions, team: Team, first: LoadedWeights | None = None) -> State:
+    """A network, the same in every process, and its optimiser; of random numbers or `first`."""
     torch.manual_seed(options.seed)
     network = NETWORKS[options.network]()
+    if first is not None:
+        network.load_state_dict(first.network.state_dict())
     team.share_batch_norm(network)
     network.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     adam = torch.optim.Adam if options.network == "paper" else torch.optim.AdamW
