@@ -11,7 +11,7 @@ from pathlib import Path
 
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.models.weights import load_weights, save_weights
-from training.loop.record import last_start
+from training.loop.record import last_start, starts
 from training.options import TrainOptions
 
 SHIPPED = Path(__file__).parents[1] / "landmark_dir" / "models" / "files"
@@ -30,8 +30,8 @@ tags:
 
 # `{name}`
 
-Weights of the `{network}` network. The code of this repository trained them, starting from random
-numbers.
+Weights of the `{network}` network. The code of this repository trained them, starting from
+{first}.
 
 - Command: `{command}`
 - Config: {config}; {step} of {steps} steps, {pairs} image pairs
@@ -102,12 +102,15 @@ def export(
         row = next(r for r in csv.DictReader(stream) if int(r["step"]) == step)
     numbers = {key: float(value) for key, value in row.items() if value}
     options = TrainOptions.read(run / "config.toml")
-    start = last_start(run)
+    start, first = last_start(run), starts(run)[0]["first"]
     save_weights(loaded.network, path, {"step": str(step), "value": loaded.metadata["value"]})
     card = CARD.format(
         **{k: numbers[k] for k in ("matches", "median_px", "within_2px", "beyond_16px", "correct")},
         name=name,
         network=loaded.metadata["network"],
+        first=first
+        and f"`{first['weights']}` (SHA-256 of its tensors: `{first['sha256']}`)"
+        or "random numbers",
         input_scale=loaded.network.scale.name,
         step=step,
         command=start["command"],

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from landmark_dir.errors import BadWeights
 from landmark_dir.models.device import torch_threads
 from landmark_dir.models.paper import PaperNetwork
 from landmark_dir.models.weights import load_weights
@@ -39,7 +40,12 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "training" / "configs"
 CONFIG = CONFIGS / "paper.toml"
 CPU = torch.device("cpu")
-START: dict[str, Any] = {"steps": 4, "command": "python -m training.train", "pack": {"sha256": "0"}}
+START: dict[str, Any] = {
+    "steps": 4,
+    "first": None,
+    "command": "python -m training.train",
+    "pack": {"sha256": "0"},
+}
 
 
 small_validation = partial(validate, pairs=2, side_px=96)
@@ -211,6 +217,12 @@ def test_weights_ship_with_their_card(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert START["command"] in card
     assert "Say here which scans" in card
     assert "\n## Matching\n\n### Beside table 1\n" in card
+    assert "starting from\nrandom numbers." in card
+    first = {"weights": "old.safetensors", "sha256": "abc"}
+    (run.folder / "run.json").write_text(json.dumps({"starts": [START | {"first": first}, START]}))
+    path = exporting.export(run.folder, "mine", "one CPU thread", overwrite=True)
+    said = "starting from\n`old.safetensors` (SHA-256 of its tensors: `abc`)."
+    assert said in path.with_suffix(".md").read_text()
 
 
 def _pairs(slices: list[Slice], options: TrainOptions, count: int = 2) -> PairBatch:
@@ -382,6 +394,27 @@ def test_too_few_steps_are_refused(config: Path, pack: Path, tmp_path: Path) -> 
     parsed = command_line().parse_args([str(arg) for arg in args])
     with pytest.raises(ValueError, match="--steps: expected 1 or more, found 0"):
         open_run(parsed, Team())
+
+
+def test_a_training_starts_from_weights(pack: Path, tmp_path: Path) -> None:
+    args = ["--config", _small_config("default", tmp_path), "--pack", pack, "-o", tmp_path / "run"]
+    parsed = command_line().parse_args([str(arg) for arg in [*args, "--first", "default"]])
+    run = open_run(parsed, Team())
+    shipped = load_weights("default", fold=False)
+    started = new_state(run.options, run.team, run.first).network.state_dict()
+    kept = shipped.network.state_dict()
+    assert all(torch.equal(started[key], kept[key]) for key in kept)
+    written = json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0]
+    assert written["first"] == {"weights": "default.safetensors", "sha256": shipped.sha256}
+
+
+def test_weights_of_another_network_are_no_start(pack: Path, tmp_path: Path) -> None:
+    args = ["--config", _small_config("default", tmp_path), "--pack", pack, "-o", tmp_path / "run"]
+    parsed = command_line().parse_args([str(arg) for arg in [*args, "--first", "paper"]])
+    said = "--first paper: expected weights of the `default` network.*found those of `paper`"
+    with pytest.raises(BadWeights, match=said):
+        open_run(parsed, Team())
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

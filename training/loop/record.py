@@ -121,18 +121,21 @@ def open_folder(folder: Path, config: Path | None, pack: Path, *, resume: bool) 
 
 def last_start(folder: Path) -> dict[str, Any]:
     """The last entry of `run.json`."""
-    starts: list[dict[str, Any]] = json.loads((folder / "run.json").read_text("utf-8"))["starts"]
-    return starts[-1]
+    return starts(folder)[-1]
+
+
+def starts(folder: Path) -> list[dict[str, Any]]:
+    """The entries of `run.json`: the beginning of a training, then each time it was resumed."""
+    found: list[dict[str, Any]] = json.loads((folder / "run.json").read_text("utf-8"))["starts"]
+    return found
 
 
 def write_start(run: Run, config: str, pack: Path, *, resume: bool) -> None:
     """Write `config.toml` and this start's entry of `run.json`, which a new training begins."""
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "config.toml").write_text(config)
-    path = run.folder / "run.json"
-    starts = json.loads(path.read_text("utf-8"))["starts"] if resume else []
-    starts.append(_describe_start(run, pack))
-    write_json(path, {"starts": starts})
+    before = starts(run.folder) if resume else []
+    write_json(run.folder / "run.json", {"starts": [*before, _describe_start(run, pack)]})
 
 
 def _describe_start(run: Run, pack: Path) -> dict[str, Any]:
