@@ -66,7 +66,7 @@ def judged(case: dict[str, Any]) -> Iterator[Judged]:
         name = f"{case['case']}, {case['landmarks'] if spoilt else 'with'}"
         yield Judged(name, truth_of(case, spoilt=spoilt), case["verdict"])
     else:
-        name = case.get("case") or f"{case['name']}, {case['motion']}, {case['slices']}"
+        name = case.get("case") or f"{case['name']}, {case['motion']}, {case.get('slices') or case['contrast']}"
         for arm in ARMS:
             if "verdict" in case.get(arm, {}):
                 yield Judged(f"{name}, {arm}", truth_of(case[arm]), case[arm]["verdict"])

@@ -245,6 +245,14 @@ class RegisterOptions(Checked):
         "found from landmarks, or from the given points.",
         among=("auto", "world", "centers"),
     )
+    modality: str = choice(
+        "auto",
+        str,
+        "What grey values are: HU (ct); or those of MR, or of any other modality, which are put on "
+        "the scale of CT by their own distribution (other); or, of each image, what they look like "
+        "(auto).",
+        among=("auto", "ct", "other"),
+    )
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     outliers: OutlierOptions = field(default_factory=OutlierOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)

@@ -114,6 +114,8 @@ class Finished:
         The guides, what was held back, and pairs as they were measured.
     matched, agreed : int
         Pairs before and after outliers were rejected.
+    comparable : bool
+        Whether grey values of both images mean the same; if not, their correlation says nothing.
     """
 
     fixed: sitk.Image
@@ -129,6 +131,7 @@ class Finished:
     measured: PointPairs
     matched: int
     agreed: int
+    comparable: bool = True
 
 
 @dataclass(frozen=True)
@@ -223,10 +226,12 @@ def _known(summary: Summary) -> dict[str, Any] | None:
 
 
 def _correlation(run: Finished, image: sitk.Image, outside: float) -> float:
-    """Correlation with the fixed image in its body, where the moving image has data.
+    """Correlation with the fixed image in its body, where the moving image has data; or NaN.
 
     Beyond it stands its smallest value; a true voxel as dark as that is left out, too.
     """
+    if not run.comparable:
+        return float("nan")
     return correlation(run.fixed, image, sitk.And(run.body, image > outside))
 
 
@@ -332,9 +337,11 @@ def _held_back(evidence: Evidence) -> list[tuple[int, str]]:
 
 def _checked(evidence: Evidence) -> list[str]:
     held, before = evidence.held_back, evidence.held_back_affine
+    compared = "grey values of different meaning, not compared"
+    if not np.isnan(evidence.correlation):
+        compared = f"correlation {evidence.correlation:.3f} after {evidence.correlation_affine:.3f}"
     return [
         f"{held.points} held-back landmarks: median {held.median:.2f} mm, 95 % within "
         f"{held.p95:.1f} mm; after the affine stage median {before.median:.2f} mm",
-        f"{evidence.folded:.2%} folded, correlation {evidence.correlation:.3f} after "
-        f"{evidence.correlation_affine:.3f}",
+        f"{evidence.folded:.2%} folded, {compared}",
     ]

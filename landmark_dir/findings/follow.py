@@ -295,9 +295,14 @@ def _write(files: Mapping[str, Path], followed: Followed, result: Result) -> Non
         made = {kind: stack.enter_context(replacing(file)) for kind, file in files.items()}
         write_text(made[".csv"], _csv(rows))
         write_markups(as_points(there), made[".mrk.json"], labels=[r["finding"] for r in rows])
-        images = {side: result.image(side) for side in SIDES}
+        images = {side: _shown(result, result.image(side), side) for side in SIDES}
+        warped = _shown(result, result.given_warped, "moving")
         title = f"Findings followed by {result.folder.name}"
-        write_findings_page(made[".html"], title, _spots(followed), images, result.given_warped)
+        write_findings_page(made[".html"], title, _spots(followed), images, warped)
+
+
+def _shown(result: Result, image: sitk.Image | None, side: str) -> sitk.Image | None:
+    return None if image is None else result.on_ct_scale(image, side)
 
 
 def _spots(followed: Followed) -> "list[Spot]":

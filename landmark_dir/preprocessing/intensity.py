@@ -1,8 +1,8 @@
 """What grey values mean: the one place that knows Hounsfield units.
 
 An `InputScale` says how the values of one kind of image become the units a network is trained on,
-and where air, body and lung lie. Weights name the scale they were trained on, so a network for
-another modality is a second `InputScale` and its weights, nothing else.
+and where air, body and lung lie. Weights name the scale they were trained on. Images of another
+modality, whose values have no scale, are put on that of CT by their own distribution (`OntoCt`).
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+
+from landmark_dir.errors import BadVolume
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ NOISE_HU = 60.0  # below the offset air; fat is as far below water, and there is
 LEAST_AIR, LEAST_SOFT_TISSUE = 0.002, 0.02  # share of the voxels of a CT
 MOST_OF_A_BODY = 0.7  # share of its voxels that is soft tissue; of a thigh 0.9
 SCALES = {scale.name: scale for scale in (CT,)}
+DARKEST, BRIGHTEST = 0.1, 99.5  # percentiles: beyond are artefacts and single bright vessels
+BACKGROUND = -0.97  # network units of values half-way from the darkest to the edge of the body
+STEPS = 1000  # from the darkest to the brightest
+THINNED = np.s_[::2, ::4, ::4]  # what is enough to see a distribution
 
 
 def within_scanner_range(image: sitk.Image) -> sitk.Image:
@@ -81,6 +87,69 @@ def within_scanner_range(image: sitk.Image) -> sitk.Image:
     return sitk.Clamp(image, image.GetPixelID(), low, high)
 
 
+def _known(image: sitk.Image, padding: sitk.Image | None) -> NDArray[Any]:
+    """Voxels of an image, thinned; none of padding."""
+    values: NDArray[Any] = sitk.GetArrayViewFromImage(image)[THINNED]
+    if padding is None:
+        return values
+    return np.asarray(values[sitk.GetArrayViewFromImage(padding)[THINNED] == 0])
+
+
+@dataclass(frozen=True)
+class OntoCt:
+    """Grey values of another modality on the scale of CT, by their own distribution.
+
+    What is darker than tissue becomes air, tissue is spread evenly over what a network sees of a
+    body. So the numbers mean nothing but an order; a piecewise linear, rising map.
+
+    Attributes
+    ----------
+    darkest, edge, brightest : float
+        Grey values of the background, of the edge of the body, and of the brightest tissue.
+    """
+
+    darkest: float
+    edge: float
+    brightest: float
+
+    @classmethod
+    def of(cls, image: sitk.Image, name: str, padding: sitk.Image | None = None) -> "OntoCt":
+        """The map of an image; `name` is what messages call it.
+
+        The threshold of least cross entropy divides tissue from background [Li and Tam 1998].
+
+        Raises
+        ------
+        BadVolume
+            If all voxels have one value.
+        """
+        values = _known(image, padding).astype(np.float64).ravel()
+        darkest, brightest = np.percentile(values, (DARKEST, BRIGHTEST)).tolist()
+        if darkest == brightest:
+            darkest, brightest = float(values.min()), float(values.max())
+        if darkest == brightest:
+            raise BadVolume(
+                f"{name}: expected a scan, found voxels of one value only ({darkest:g})"
+            )
+        # cross entropy wants positive values, and the filter seeks in steps of about 1
+        steps = STEPS * ((values - darkest) / (brightest - darkest)).clip(0, 1)
+        divide = sitk.LiThresholdImageFilter()
+        divide.SetNumberOfHistogramBins(STEPS)
+        divide.Execute(sitk.GetImageFromArray(steps[None]))
+        edge = darkest + divide.GetThreshold() / STEPS * (brightest - darkest)
+        return cls(darkest, edge, brightest)
+
+    def apply(self, image: sitk.Image) -> sitk.Image:
+        """The image on the scale of CT, int16."""
+        own = (self.darkest, (self.darkest + self.edge) / 2, self.edge, self.brightest)
+        edge = float(CT.to_network(np.array(CT.body_above)))
+        units = np.interp(sitk.GetArrayViewFromImage(image), own, (-1.0, BACKGROUND, edge, 1.0))
+        hu = np.interp(units, CT.network_knots, CT.knots)
+        result = sitk.GetImageFromArray(np.rint(hu).astype(np.int16))
+        result.CopyInformation(image)
+        return result
+
+
 def looks_like_ct(image: sitk.Image, padding: sitk.Image | None = None) -> str | None:
     """Return one sentence that says why the voxels are hardly HU, or None if they may be.
 
@@ -89,10 +158,7 @@ def looks_like_ct(image: sitk.Image, padding: sitk.Image | None = None) -> str |
     padding : sitk.Image, optional
         0 / 1 on the grid of `image`: voxels that do not count. They take the place of air.
     """
-    thinned = np.s_[::2, ::4, ::4]
-    values = sitk.GetArrayViewFromImage(image)[thinned]
-    if padding is not None:
-        values = values[sitk.GetArrayViewFromImage(padding)[thinned] == 0]
+    values = _known(image, padding)
     if said := _shifted(values):
         return said
     low, high = CT.soft_tissue

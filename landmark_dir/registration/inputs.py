@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,7 +27,7 @@ from landmark_dir.io.volumes import (
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs, check_inside
 from landmark_dir.preprocessing.body_mask import body_mask
-from landmark_dir.preprocessing.intensity import looks_like_ct, within_scanner_range
+from landmark_dir.preprocessing.intensity import OntoCt, looks_like_ct, within_scanner_range
 from landmark_dir.preprocessing.padding import padding_mask
 from landmark_dir.registration.clock import Clock, Spent
 from landmark_dir.transforms.rigid import count_parts
@@ -41,6 +41,10 @@ MOST_PARTS = 100  # that move rigidly, each by itself
 MIN_OVERLAP = 0.05  # share of the fixed image; less gives elastix too few samples
 AUTO = "--align auto looks for a start from landmarks"
 CENTERS = "--align centers starts from the image centres"
+TAKEN_AS_OTHER = (
+    "(taken as another modality, by the distribution of its grey values; --modality ct takes them "
+    "as HU)"
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,12 @@ class Inputs:
     Attributes
     ----------
     fixed, moving : sitk.Image
-        As a registration sees them: CT within what a scanner stores, padding as dark as air.
-    original_moving : sitk.Image
-        With its own values: what the warped image is made from.
+        As a registration sees them: CT within what a scanner stores, another modality on the scale
+        of CT, padding as dark as air.
+    original_fixed, original_moving : sitk.Image
+        With their own values; the warped image is made from the latter.
+    fixed_scale, moving_scale : OntoCt or None
+        How their own values came onto the scale of CT; None: they were on it.
     moving_padding : sitk.Image or None
         Its voxels that hold no data, uint8 0 / 1; None: there are none.
     fixed_body : sitk.Image
@@ -76,7 +83,10 @@ class Inputs:
 
     fixed: sitk.Image
     moving: sitk.Image
+    original_fixed: sitk.Image
     original_moving: sitk.Image
+    fixed_scale: OntoCt | None
+    moving_scale: OntoCt | None
     moving_padding: sitk.Image | None
     fixed_body: sitk.Image
     fixed_mask: sitk.Image | None
@@ -89,6 +99,10 @@ class Inputs:
     warnings: tuple[str, ...]
     spent: Spent
 
+    def as_seen(self, moved: sitk.Image) -> sitk.Image:
+        """The original moving image on another grid, with the values that a registration sees."""
+        return moved if self.moving_scale is None else self.moving_scale.apply(moved)
+
     def outside_hu(self) -> float:
         """What stands for no data around `moving`, and in its padding: its smallest value."""
         return float(sitk.GetArrayViewFromImage(self.moving).min())
@@ -99,9 +113,10 @@ class Inputs:
 
 
 class Seen(NamedTuple):
-    """An image as a registration sees it, where it holds padding, and why it is hardly CT."""
+    """An image as a registration sees it, how it came to that, and what is doubtful about it."""
 
     image: sitk.Image
+    scale: OntoCt | None  # of another modality
     padding: sitk.Image | None
     doubt: str | None
 
@@ -128,7 +143,7 @@ def load_inputs(
     clock = Clock()
     read = {"fixed": _read(fixed, "fixed"), "moving": _read(moving, "moving")}
     images = {name: reading.image for name, reading in read.items()}
-    seen = {name: _seen(image) for name, image in images.items()}
+    seen = {name: _seen(image, name, options.modality) for name, image in images.items()}
     masks, ignored = {}, {}
     doubts = {name: [*reading.warnings] for name, reading in read.items()}
     for name, mask, changed in (
@@ -159,14 +174,17 @@ def load_inputs(
     named |= {"rigid": rigid, "ignore": ignore, "ignore_moving": ignore_moving}
     sources = {name: _source(one) for name, one in named.items() if one is not None}
     for name, reading in read.items():
-        sources[name] |= _grid(reading.image) | _series(reading)
+        sources[name] |= _grid(reading.image) | _series(reading) | _grey_values(seen[name])
     sources["moving"] |= _days_after(read["fixed"], read["moving"])
     if given is not None:
         sources |= {"fixed_points": _source(files[0]), "moving_points": _source(files[1])}
     return Inputs(
         seen["fixed"].image,
         seen["moving"].image,
+        images["fixed"],
         images["moving"],
+        seen["fixed"].scale,
+        seen["moving"].scale,
         seen["moving"].padding,
         body,
         masks["fixed"],
@@ -181,20 +199,21 @@ def load_inputs(
     )
 
 
-def _seen(image: sitk.Image) -> Seen:
-    """Values that no tissue has would take most of what a metric of grey values can tell apart.
+def _seen(image: sitk.Image, name: str, modality: str) -> Seen:
+    """CT as it is, another modality on its scale.
 
-    Only those of CT are clipped: of another scale nobody knows what tissue has.
+    Values that no tissue has would take most of what a metric of grey values can tell apart, so
+    CT is clipped to what a scanner stores.
     """
     padding = padding_mask(image)
-    doubt = looks_like_ct(image, padding)
-    if doubt is None:
-        return Seen(within_scanner_range(image), padding, None)
-    if padding is None:
-        return Seen(image, None, doubt)
-    known = sitk.GetArrayViewFromImage(padding) == 0
-    least = float(sitk.GetArrayViewFromImage(image)[known].min())
-    return Seen(sitk.Mask(image, padding, least, 1), padding, doubt)
+    doubt = None if modality == "other" else looks_like_ct(image, padding)
+    if modality == "ct" or (modality == "auto" and doubt is None):
+        return Seen(within_scanner_range(image), None, padding, doubt)
+    scale = OntoCt.of(image, name, padding)
+    seen = scale.apply(image)
+    if padding is not None:
+        seen = sitk.Mask(seen, padding, float(sitk.GetArrayViewFromImage(seen).min()), 1)
+    return Seen(seen, scale, padding, doubt and f"{doubt} {TAKEN_AS_OTHER}")
 
 
 def _without(
@@ -299,6 +318,11 @@ def _source(given: object) -> dict[str, Any]:
 def _series(reading: Reading) -> dict[str, Any]:
     """What `run.json` says of a DICOM series: nothing that names a person."""
     return {} if reading.series is None else {"dicom": describe_series(reading.series)}
+
+
+def _grey_values(seen: Seen) -> dict[str, Any]:
+    """What `run.json` says of the values of another modality."""
+    return {} if seen.scale is None else {"grey_values": asdict(seen.scale)}
 
 
 def _days_after(fixed: Reading, moving: Reading) -> dict[str, Any]:

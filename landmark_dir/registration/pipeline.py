@@ -192,6 +192,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
     with session.stage("warp"):
         warped = warp_image(inputs.original_moving, chain, inputs.fixed)
         write_volume(warped, folder / run_folder.WARPED)
+        seen = inputs.as_seen(warped)
     store_transform(transform, folder, outside=inputs.outside_original())
     if len(pairs):
         _write_pairs(pairs, folder)
@@ -204,7 +205,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
             inputs.moving,
             inputs.moving_padding,
             before_registration(session),
-            warped,
+            seen,
             session.affine_chain,
             chain,
             pairs,
@@ -212,13 +213,14 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
             select_spread(landmarks.measured, len(pairs)),  # the guides are projected
             landmarks.matched,
             landmarks.agreed,
+            inputs.fixed_scale is inputs.moving_scale is None,
         )
         found = judged(finished)
     name = "with landmarks" if len(pairs) else "without landmarks"
     with session.stage("report"):
         run = run_record.run_json(session, found.metrics) | {"verdict": found.verdict.described()}
         run_folder.write_run_json(folder, run)
-        arm = run_record.arm(name, run, warped, chain, found.distances_mm())
+        arm = run_record.arm(name, run, seen, chain, found.distances_mm())
         report, residual = folder / run_folder.REPORT, found.residual_mm()
         run_record.write_run_report(report, session, landmarks, [arm], residual_mm=residual)
         run_record.write_run_preview(folder / run_folder.PREVIEW, finished)
@@ -233,7 +235,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
         metrics,
         warnings,
         verdict,
-        inputs.fixed,
+        inputs.original_fixed,
         warped,
         session.start.described(),
     )

@@ -20,6 +20,7 @@ from landmark_dir.io.point_files import read_csv
 from landmark_dir.io.text_files import is_number, is_place, told
 from landmark_dir.io.volumes import read_image, read_volume
 from landmark_dir.points import PointPairs
+from landmark_dir.preprocessing.intensity import OntoCt
 from landmark_dir.registration.inputs import as_path
 from landmark_dir.registration.start import told as told_start
 from landmark_dir.transforms.chain import Chain, read_transform
@@ -96,6 +97,14 @@ class Result:
         """The fixed or the moving image that the run names, if its file is unchanged."""
         return _named_image(run_folder.read_run_json(self.folder)["inputs"][side])
 
+    def on_ct_scale(self, image: sitk.Image, side: str) -> sitk.Image:
+        """An image with the grey values of the fixed or the moving one, as the run saw them.
+
+        CT as it is, another modality on the scale of CT.
+        """
+        named = run_folder.read_run_json(self.folder)["inputs"][side].get("grey_values")
+        return OntoCt(**named).apply(image) if named else image
+
     @cached_property
     def moving_grid(self) -> sitk.Image:
         """An image on the grid of the moving image; its values say nothing.
@@ -157,7 +166,8 @@ class Result:
         # Pillow is slow to load
         from landmark_dir.report.volumes import side_by_side
 
-        shown = [image for image in (self.fixed, self.given_warped) if image is not None]
+        images = {"fixed": self.fixed, "moving": self.given_warped}
+        shown = [self.on_ct_scale(one, side) for side, one in images.items() if one is not None]
         picture = side_by_side(shown) if shown else ""
         reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in self.verdict.reasons)
         return (

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from landmark_dir.errors import BadVolume
+from landmark_dir.geometry import same_grid
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
-from landmark_dir.preprocessing.intensity import looks_like_ct, within_scanner_range
+from landmark_dir.preprocessing.body_mask import body_mask
+from landmark_dir.preprocessing.intensity import OntoCt, looks_like_ct, within_scanner_range
+from training.followups.modality import as_modality
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +61,46 @@ def test_padding_is_no_voxel_of_the_scale(ct: sitk.Image) -> None:
     assert "HU + 1024" in said
     cut_out = sitk.Mask(ct, ct > -300, -2000.0)
     assert looks_like_ct(cut_out, ct <= -300) is None
+
+
+def test_another_modality_is_put_on_the_scale_of_ct(ct: sitk.Image) -> None:
+    mr = as_modality(sitk.Cast(ct, sitk.sitkInt16), "mr-t2", 3)
+    assert looks_like_ct(mr) is not None
+    scale = OntoCt.of(mr, "moving")
+    seen = scale.apply(mr)
+    assert looks_like_ct(seen) is None
+    assert seen.GetPixelID() == sitk.sitkInt16
+    assert same_grid(seen, mr)
+    own, hu = (sitk.GetArrayFromImage(image) for image in (mr, seen))
+    order = np.argsort(own.ravel(), kind="stable")
+    assert (np.diff(hu.ravel()[order].astype(int)) >= 0).all()  # it rises
+    assert hu[own <= scale.darkest].max() == -1024
+    assert hu[own >= scale.brightest].min() == 2000
+    assert abs(np.interp(-500.0, np.sort(hu.ravel()), np.sort(own.ravel())) - scale.edge) < 2
+    body = sitk.GetArrayFromImage(body_mask(ct))
+    found = sitk.GetArrayFromImage(body_mask(seen))
+    assert 2 * (found & body).sum() / (found.sum() + body.sum()) > 0.98
+
+
+def test_only_the_distribution_counts(ct: sitk.Image) -> None:
+    mr = sitk.Cast(as_modality(sitk.Cast(ct, sitk.sitkInt16), "mr-t1", 3), sitk.sitkFloat64)
+    seen = OntoCt.of(mr, "fixed").apply(mr)
+    for other in (mr * 1e-5, mr * 70.0 - 30_000.0):
+        again = OntoCt.of(other, "fixed").apply(other)
+        off = sitk.GetArrayFromImage(again).astype(int) - sitk.GetArrayFromImage(seen)
+        assert np.abs(off).max() <= 2
+
+
+def test_padding_takes_no_part_in_the_distribution(ct: sitk.Image) -> None:
+    mr = as_modality(sitk.Cast(ct, sitk.sitkInt16), "mr-t1", 3)
+    padding = ct < -10_000  # nowhere, so far
+    padding[:, :9] = 1
+    cut = sitk.Mask(mr, padding, -32_768, 1)
+    with_it, without = OntoCt.of(cut, "fixed"), OntoCt.of(cut, "fixed", padding)
+    assert with_it.darkest == -32_768
+    assert without.darkest >= 0
+
+
+def test_one_value_is_no_scan(ct: sitk.Image) -> None:
+    with pytest.raises(BadVolume, match="moving: expected a scan, found voxels of one value only"):
+        OntoCt.of(ct * 0 + 7, "moving")

@@ -2,6 +2,7 @@
 
 import logging
 import struct
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from landmark_dir.errors import BadVolume
 from landmark_dir.io.volumes import read_volume, read_with_warnings
 from landmark_dir.options import RegisterOptions
 from landmark_dir.registration.inputs import as_volume, load_inputs
+from training.followups.modality import as_modality
 
 ALONE = RegisterOptions.of(landmarks=False)
 QOFFSET_X = 268  # in a NIfTI-1 header
@@ -154,8 +156,29 @@ def test_only_ct_is_clipped(case: Case) -> None:
     assert sitk.GetArrayViewFromImage(inputs.original_moving).max() == 30_000
     scaled = sitk.Cast(metal, sitk.sitkFloat32) + 5000.0  # no scale that is known
     inputs = load_inputs(scaled, scaled, ALONE)
-    assert sitk.GetArrayViewFromImage(inputs.moving).max() == 35_000
+    assert sitk.GetArrayViewFromImage(inputs.original_moving).max() == 35_000
+    assert sitk.GetArrayViewFromImage(inputs.moving).max() == 2000
     assert "fixed: no air below -500 HU" in inputs.warnings[0]
+    assert "(taken as another modality" in inputs.warnings[0]
+
+
+def test_what_grey_values_are_can_be_said(case: Case) -> None:
+    ct, mr = case.phantom.fixed, as_modality(case.phantom.fixed, "mr-t1", 1)
+    auto = load_inputs(ct, mr, ALONE)
+    assert auto.fixed_scale is None
+    assert auto.moving_scale is not None
+    assert auto.sources["moving"]["grey_values"] == asdict(auto.moving_scale)
+    assert "grey_values" not in auto.sources["fixed"]
+    told = load_inputs(ct, mr, ALONE.but(modality="other"))
+    assert told.fixed_scale is not None
+    assert told.moving_scale == auto.moving_scale
+    assert told.warnings == ()
+    as_hu = load_inputs(ct, mr, ALONE.but(modality="ct"))
+    assert as_hu.moving_scale is None
+    assert sitk.GetArrayViewFromImage(as_hu.moving).max() == min(
+        3071, sitk.GetArrayViewFromImage(mr).max()
+    )
+    assert as_hu.warnings[0].endswith("is this CT in HU?")
 
 
 def test_an_offset_in_one_image_is_told_of_that_image(case: Case) -> None:

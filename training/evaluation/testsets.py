@@ -1,8 +1,9 @@
-"""The four test sets of 2D image pairs for evaluation ([paper] sec. 3.2).
+"""The test sets of 2D image pairs for evaluation: three of [paper] sec. 3.2, and two of ours.
 
 Image 1 is an untouched slice, image 2 is made from it (`followup`: from its neighbour in the same
-series) by a `Warp` that is known at every point, so correspondences are exact and continuous. A
-pixel is 1 mm.
+series) by a `Warp` that is known at every point, so correspondences are exact and continuous. In
+`appearance` the motion is that of `elastic`, and the grey values of one image or both are drawn
+anew. A pixel is 1 mm.
 """
 
 from collections import defaultdict
@@ -14,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landmark_dir.preprocessing.intensity import SCANNER_HU
+from landmark_dir.preprocessing.intensity import CT, SCANNER_HU
 from training.data.augment import Warp
 from training.data.pack import Slice
+from training.data.recolour import draw_colourings
 from training.evaluation.appearance import (
     Floats,
     Hu,
@@ -30,7 +32,7 @@ from training.evaluation.appearance import (
 )
 from training.evaluation.motion import body_points, draw_warp, resample, to_source
 
-SETS = ("intensity", "affine", "elastic", "followup")
+SETS = ("intensity", "affine", "elastic", "followup", "appearance")
 MIN_BODY_PX = 10_000  # less is a limb or the top of a head; a series of limbs is let off
 NEIGHBOUR_MM = (1.9, 5.1)  # through-plane, about 2-5 mm: 1-3 slices of most series
 
@@ -141,13 +143,15 @@ def make_pair(kind: str, slices: Sequence[Slice], i: int, seed: int) -> SlicePai
     rng = np.random.default_rng([SETS.index(kind), i, seed])
     part = slices[i]
     hu_1, body = _hu(part), np.asarray(part.body, dtype=bool)
-    warp = draw_warp(kind, hu_1, body, rng)
+    warp = draw_warp("elastic" if kind == "appearance" else kind, hu_1, body, rng)
     if kind == "intensity":
         hu_2 = jitter_intensity(hu_1, rng)
     elif kind == "followup":
         hu_2 = _follow_up(slices[_neighbour(slices, i, rng)], warp, rng)
     else:
         hu_2 = resample(hu_1, warp)
+    if kind == "appearance":
+        hu_1, hu_2 = _recoloured(hu_1, hu_2, int(rng.integers(2**31)))
     return SlicePair(hu_1, hu_2.clip(*SCANNER_HU).astype(np.float32), body, warp, part.patient)
 
 
@@ -171,6 +175,17 @@ def _follow_up(part: Slice, warp: Warp, rng: np.random.Generator) -> Hu:
     hu, body = _hu(part), np.asarray(part.body, dtype=bool)
     hu = add_gas(add_contrast_agent(hu, body, rng), soft_depth(hu, body), rng)
     return add_noise(change_kernel(resample(hu, warp), rng), rng)
+
+
+def _recoloured(hu_1: Hu, hu_2: Hu, seed: int) -> tuple[Hu, Hu]:
+    """Both images with grey values as in training, put on the scale of CT."""
+    rng = torch.Generator().manual_seed(seed)
+    made = []
+    for hu, colouring in zip((hu_1, hu_2), draw_colourings(1.0, rng), strict=True):
+        units = torch.from_numpy(CT.to_network(hu))[None]
+        seen = units if colouring is None else colouring.apply(units, rng)
+        made.append(np.interp(seen[0].numpy(), CT.network_knots, CT.knots).astype(np.float32))
+    return made[0], made[1]
 
 
 def displacements(pairs: Iterable[SlicePair]) -> Floats:

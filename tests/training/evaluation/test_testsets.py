@@ -111,13 +111,26 @@ def test_image_1_is_untouched_and_image_2_a_ct_of_its_shape(
 ) -> None:
     parts = [_slice(shape, 3.0 * k) for k in range(3)]
     pair = make_pair(kind, parts, 0, 0)
-    assert_array_equal(pair.hu_1, parts[0].hu.numpy())
+    if kind != "appearance":
+        assert_array_equal(pair.hu_1, parts[0].hu.numpy())
     assert_array_equal(pair.body_1, parts[0].body.numpy())
     assert pair.hu_1.shape == pair.hu_2.shape == shape
     assert pair.hu_1.dtype == pair.hu_2.dtype == np.float32
     assert pair.hu_2.min() >= -1024
     assert pair.hu_2.max() <= 3071
     assert pair.patient == "a"
+
+
+def test_appearance_moves_as_elastic_and_has_other_grey_values(slices: list[Slice]) -> None:
+    own = np.asarray(slices[1].hu)
+    for seed in range(6):
+        pair = make_pair("appearance", slices, 1, seed)
+        still = [np.array_equal(hu, own) for hu in (pair.hu_1, pair.hu_2)]
+        assert sum(still) < 2
+        off = np.abs(np.corrcoef(pair.hu_1[pair.body_1], own[pair.body_1])[0, 1])
+        assert still[0] or off < 0.999  # no linear map of the slice
+        moved = displacements([pair])
+        assert 8 < np.median(moved) < 16
 
 
 @pytest.mark.parametrize("kind", ["affine", "elastic", "followup"])
