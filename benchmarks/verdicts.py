@@ -1,8 +1,8 @@
 """The verdict against the truth: `python -m benchmarks.verdicts KEPT [KEPT ...]`.
 
-Reads what `benchmarks.followups`, `thick_slices`, `corruption` and `starts` kept with `--keep`, and
-sorts every registration in it, each once, by its true error (TRE at points that never guide) and by
-what the verdict said. Right is
+Reads what `benchmarks.followups`, `thick_slices`, `contrast`, `corruption` and `starts` kept with
+`--keep`, and sorts every registration in it, each once, by its true error (TRE at points that never
+guide) and by what the verdict said. Right is
 
 - `good` where the registration is accurate: TRE of at most 2 mm in the median and 8 mm in the 95th
   percentile, the limits that the verdict itself sets to held-back landmarks;
@@ -66,7 +66,8 @@ def judged(case: dict[str, Any]) -> Iterator[Judged]:
         name = f"{case['case']}, {case['landmarks'] if spoilt else 'with'}"
         yield Judged(name, truth_of(case, spoilt=spoilt), case["verdict"])
     else:
-        name = case.get("case") or f"{case['name']}, {case['motion']}, {case.get('slices') or case['contrast']}"
+        kind = case.get("slices") or case.get("contrast")
+        name = case.get("case") or f"{case['name']}, {case['motion']}, {kind}"
         for arm in ARMS:
             if "verdict" in case.get(arm, {}):
                 yield Judged(f"{name}, {arm}", truth_of(case[arm]), case[arm]["verdict"])

@@ -11,6 +11,7 @@ from landmark_dir.dicom_export.linear import linear_registration
 from landmark_dir.dicom_export.warped_series import stored, warped_slices
 from landmark_dir.errors import BadRunFolder, BadVolume
 from landmark_dir.evaluation.metrics import Summary
+from landmark_dir.io import run_folder
 from landmark_dir.io.dicom_headers import SourceSeries, save
 from landmark_dir.io.outputs import output_place, replacing
 from landmark_dir.options import DicomOptions
@@ -112,6 +113,11 @@ def export_warped(
         raise BadRunFolder(f"{out} exists already; name another folder")
     warped, outside = result.warped, outside_value(result)
     fixed, moving = _sources(result, fixed_dicom, moving_dicom, options)
+    if moving.series.modality != "CT":
+        raise BadVolume(
+            f"moving series: expected CT, whose HU are written as a series, found "
+            f"{moving.series.modality or 'no modality'}; take {run_folder.WARPED} instead"
+        )
     pixels = stored(warped)
     if pixels.rounding_hu:
         log.warning(

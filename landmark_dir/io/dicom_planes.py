@@ -75,6 +75,7 @@ ACQUISITION = (
     "AcquisitionUID",
     "StudyInstanceUID",
 )
+NOT_IN_HU = ("MR", "NM", "PT")  # modalities whose numbers nobody takes for HU
 CT = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 TIMES = ("FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime")
@@ -331,7 +332,7 @@ def _remarks(header: Dataset, groups: list[Dataset], rescaled: bool) -> tuple[st
             " inverted; look at the picture"
         )
     kind = as_text(_tag(header, groups, "RescaleType"))
-    if not rescaled:
+    if not rescaled and as_text(header.get("Modality")) not in NOT_IN_HU:
         said.append(
             "DICOM does not state RescaleSlope and RescaleIntercept: stored numbers are taken as HU"
         )

@@ -13,6 +13,7 @@ from landmark_dir.errors import BadArgument, BadPoints, BadVolume
 from landmark_dir.evaluation.overlap import check_label_map
 from landmark_dir.geometry import centre, distances_mm
 from landmark_dir.io.dicom import days_between, describe_series
+from landmark_dir.io.dicom_planes import NOT_IN_HU
 from landmark_dir.io.point_files import read_pairs
 from landmark_dir.io.reading import Reading
 from landmark_dir.io.run_folder import describe_file
@@ -143,7 +144,10 @@ def load_inputs(
     clock = Clock()
     read = {"fixed": _read(fixed, "fixed"), "moving": _read(moving, "moving")}
     images = {name: reading.image for name, reading in read.items()}
-    seen = {name: _seen(image, name, options.modality) for name, image in images.items()}
+    seen = {
+        name: _seen(reading.image, name, _modality(reading, options))
+        for name, reading in read.items()
+    }
     masks, ignored = {}, {}
     doubts = {name: [*reading.warnings] for name, reading in read.items()}
     for name, mask, changed in (
@@ -197,6 +201,14 @@ def load_inputs(
         warnings,
         clock.spent(),
     )
+
+
+def _modality(reading: Reading, options: RegisterOptions) -> str:
+    """As the options say; `auto` takes DICOM at its word where it says that these are no HU."""
+    series = reading.series
+    if options.modality == "auto" and series is not None and series.modality in NOT_IN_HU:
+        return "other"
+    return options.modality
 
 
 def _seen(image: sitk.Image, name: str, modality: str) -> Seen:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dicom_registration_reader as standard
 import made_dicom as made
@@ -15,6 +16,7 @@ import SimpleITK as sitk
 from click.testing import CliRunner, Result
 from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
 from small_pairs import Case
 
 import landmark_dir
@@ -26,6 +28,7 @@ from landmark_dir.geometry import distances_mm, physical_to_index, voxel_centres
 from landmark_dir.io.run_folder import RUN_JSON, TRANSFORM, WARPED
 from landmark_dir.io.volumes import read_volume, read_with_warnings
 from landmark_dir.options import DicomOptions
+from training.followups.modality import as_modality
 
 pytestmark = pytest.mark.engine
 
@@ -229,3 +232,21 @@ def test_an_acquisition_is_found_again(case: Case, tmp_path: Path) -> None:
     ids = [one.ReferencedSOPInstanceUID for one in own.ReferencedInstanceSequence]
     assert len(ids) == image.GetDepth()
     assert all(one.endswith(".2") for one in ids)
+
+
+def test_mr_is_registered_and_its_transform_goes_out(case: Case, tmp_path: Path) -> None:
+    tags: dict[str, Any] = {"SOPClassUID": MRImageStorage, "Modality": "MR"}
+    tags |= {"RescaleSlope": None, "RescaleIntercept": None}  # an MR has none
+    for study, side in enumerate(("fixed", "moving"), 1):
+        mr = as_modality(getattr(case.phantom, side), "mr-t1", study)
+        made_exams.write(tmp_path / side, mr, study=study, **tags)
+    run = landmark_dir.register(
+        tmp_path / "fixed", tmp_path / "moving", tmp_path / "run", threads=1, points=case.guides
+    )
+    assert run.warnings == []
+    inputs = json.loads((tmp_path / "run" / RUN_JSON).read_text("utf-8"))["inputs"]
+    assert all("grey_values" in inputs[side] for side in ("fixed", "moving"))
+    assert export_registration(run, tmp_path / "t.dcm").kind == "Deformable Spatial Registration"
+    with pytest.raises(BadVolume, match="expected CT, whose HU are written as a series, found MR"):
+        export_warped(run, tmp_path / "warped")
+    assert not (tmp_path / "warped").exists()
