@@ -220,8 +220,8 @@ def _place(
         affine = _centred(pixdim, extent)
         warnings.append(
             "its header does not say where the patient lies (qform and sform code 0): placed as "
-            f"nibabel does, first voxel at {_lps(affine)} mm; ITK puts it at 0, 0, 0 with y to "
-            "the back"
+            f"nibabel does, first voxel at {_lps(affine[:, 3])} mm; ITK puts it at 0, 0, 0 with y "
+            "to the back"
         )
     steps, origin = TO_LPS @ affine[:, :3], TO_LPS @ affine[:, 3]
     steps, origin, converted = _in_mm(header, steps, origin, path)
@@ -298,12 +298,14 @@ def _other_than_sform(
             qform = _qform(header, pixdim, path)
         except BadVolume as error:
             return [f"the sform is taken; {str(error).removeprefix(f'{path}: ')}"]
-        apart_mm = _apart(qform, sform, size)
+        apart_mm, corner = _farthest(qform, sform, size)
         if apart_mm <= SAME_MM:
             return []
+        named = ", ".join(str(index) for index in corner)
+        there = (_lps(affine[:, :3] @ corner + affine[:, 3]) for affine in (sform, qform))
         return [
-            f"qform and sform are up to {apart_mm:.3g} mm apart: the sform is taken, first voxel "
-            f"at {_lps(sform)} mm; readers that take the qform have it at {_lps(qform)} mm"
+            f"qform and sform are up to {apart_mm:.3g} mm apart: the sform is taken, voxel {named} "
+            "at {} mm; readers that take the qform have it at {} mm".format(*there)
         ]
     lengths = np.linalg.norm(sform[:, :3], axis=0)
     if (np.abs(lengths - pixdim) * size[:3]).max() <= SAME_MM:
@@ -314,12 +316,15 @@ def _other_than_sform(
     ]
 
 
-def _apart(one: NDArray[np.float64], other: NDArray[np.float64], size: Sequence[int]) -> float:
-    """How far apart two affines put a corner, mm; infinite if one of them is NaN."""
+def _farthest(
+    one: NDArray[np.float64], other: NDArray[np.float64], size: Sequence[int]
+) -> tuple[float, NDArray[np.int64]]:
+    """How far apart two affines put a corner, mm, infinite if one is NaN; and which [x, y, z]."""
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(size[:3]) - 1)
-    apart = np.linalg.norm(np.column_stack([corners, np.ones(8)]) @ (one - other).T, axis=1).max()
-    return float(np.nan_to_num(apart, nan=np.inf))
+    apart = np.linalg.norm(np.column_stack([corners, np.ones(8)]) @ (one - other).T, axis=1)
+    worst = int(np.nan_to_num(apart, nan=np.inf).argmax())
+    return float(np.nan_to_num(apart[worst], nan=np.inf)), corners[worst]
 
 
-def _lps(affine: NDArray[np.float64]) -> str:
-    return ", ".join(f"{value:.4g}" for value in TO_LPS @ affine[:, 3])
+def _lps(place: NDArray[np.float64]) -> str:
+    return ", ".join(f"{value:.5g}" for value in TO_LPS @ place)
