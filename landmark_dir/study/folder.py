@@ -22,7 +22,7 @@ from landmark_dir.errors import BadRunFolder
 from landmark_dir.io import run_folder
 from landmark_dir.io.outputs import clear_left, replacing
 from landmark_dir.io.text_files import hashed
-from landmark_dir.options import RegisterOptions
+from landmark_dir.options import DEFAULTS, RegisterOptions
 from landmark_dir.registration.result import check_record
 from landmark_dir.study.cases import SERIES, Case
 from landmark_dir.study.pooled import has_figures
@@ -170,9 +170,11 @@ def as_json(value: Any) -> Any:
 
 
 def _options(flat: Any) -> Any:
+    """The options that a result depends on; what an older version did not have is as by default."""
     if not isinstance(flat, Mapping):
         return None
-    return {name: value for name, value in flat.items() if name not in CHANGES_NOTHING}
+    whole = {**as_json(DEFAULTS.flat()), **flat}
+    return {name: value for name, value in whole.items() if name not in CHANGES_NOTHING}
 
 
 def _same_files(inputs: Mapping[str, Any], case: Case) -> bool:

@@ -85,6 +85,18 @@ def test_the_same_call_again_keeps_everything(pairs: Path) -> None:
     assert finished(again) == before
 
 
+def test_a_record_without_an_option_that_is_new_is_kept(pairs: Path) -> None:
+    study = run(pairs)
+    for file in study.folder.glob("cases/[!.]*/run.json"):
+        content = json.loads(file.read_text("utf-8"))
+        del content["options"]["modality"]
+        file.write_text(json.dumps(content), "utf-8")
+    before = finished(study)
+    assert finished(run(pairs)) == before
+    after = finished(run(pairs, modality="other"))
+    assert all(after[name] != before[name] for name in before)
+
+
 def test_a_case_that_fails_stops_no_other_and_runs_again(pairs: Path) -> None:
     tell(pairs, 1, "refused")
     study = run(pairs)
