@@ -3,11 +3,12 @@
 Whatever landmarks and registration find here is error.
 """
 
+import numpy as np
 import SimpleITK as sitk
 
 from benchmarks.common import arm, data_folder, markdown, session
 from landmark_dir.evaluation.metrics import summarise
-from landmark_dir.geometry import distances_mm, voxel_centres
+from landmark_dir.geometry import Points, distances_mm, voxel_centres
 from landmark_dir.options import RegisterOptions
 from landmark_dir.registration.inputs import load_inputs
 from landmark_dir.registration.landmarks import landmarks_for
@@ -15,13 +16,18 @@ from landmark_dir.registration.landmarks import landmarks_for
 STRIDE = 4  # every fourth voxel along each axis
 
 
+def places(body: sitk.Image) -> Points:
+    """Voxel centres of a body mask at which the displacement is measured, LPS mm."""
+    inside = sitk.GetArrayViewFromImage(body)[::STRIDE, ::STRIDE, ::STRIDE].ravel() > 0
+    return np.asarray(voxel_centres(body, STRIDE)[inside])
+
+
 def rows() -> list[list[object]]:
     """Mean, median, p95 of the displacement, and landmarks: of landmarks and of both fields."""
     folder = data_folder() / "pairs" / "lungpetctdx-a0002-kernels"
     options = RegisterOptions()
     inputs = load_inputs(folder / "kernel-a.nii.gz", folder / "kernel-b.nii.gz", options)
-    body = sitk.GetArrayViewFromImage(inputs.fixed_body)[::STRIDE, ::STRIDE, ::STRIDE].ravel() > 0
-    points = voxel_centres(inputs.fixed, STRIDE)[body]
+    points = places(inputs.fixed_body)
     found: list[list[object]] = []
     with session(inputs, options) as opened:
         landmarks = landmarks_for(opened)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from benchmarks.common import data_folder
 from benchmarks.followups import TRUTHS, truth
-from benchmarks.kernels import STRIDE
+from benchmarks.kernels import places
 from benchmarks.lung import DOUBTFUL
-from landmark_dir.geometry import Points, centre, voxel_centres
+from landmark_dir.geometry import Points, centre
 from landmark_dir.io.point_files import read_pairs
 from landmark_dir.io.run_folder import new_run_folder
 from landmark_dir.io.volumes import read_volume, write_volume
@@ -123,6 +123,5 @@ def _null() -> tuple[sitk.Image, sitk.Image, Points, Points]:
     """One scan, two kernels, nothing moved: voxel centres of the body, as in `kernels`."""
     folder = data_folder() / "pairs" / "lungpetctdx-a0002-kernels"
     fixed = read_volume(folder / "kernel-a.nii.gz")
-    body = sitk.GetArrayFromImage(body_mask(fixed))[::STRIDE, ::STRIDE, ::STRIDE].ravel() > 0
-    points = voxel_centres(fixed, STRIDE)[body]
+    points = places(body_mask(fixed))
     return fixed, read_volume(folder / "kernel-b.nii.gz"), points, points

@@ -96,7 +96,7 @@ def jacobian(run: Path, out: Path) -> None:
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("-o", "--out", required=True, type=PATH, help="Vector image to write.")
-@click.option("--like", type=PATH, help="Image whose grid to take; the run's moving image if none.")
+@click.option("--like", type=PATH, help="Image whose grid to take; else that of the moving image.")
 def inverse(run: Path, out: Path, like: Path | None) -> None:
     """Write the inverse (moving to fixed) as a displacement field on the moving grid."""
     with errors_as_sentences():

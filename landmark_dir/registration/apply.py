@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from landmark_dir.elastix.engines import find_engine
 from landmark_dir.elastix.transform_files import read_chain
-from landmark_dir.errors import BadArgument, BadPoints, BadRunFolder, BadVolume
+from landmark_dir.errors import BadArgument, BadPoints, BadVolume
 from landmark_dir.evaluation.metrics import Summary, summarise
 from landmark_dir.geometry import Points, as_points, distances_mm, inside, voxel_centres
 from landmark_dir.io import run_folder
@@ -180,30 +180,19 @@ def inverse(
     Parameters
     ----------
     like : sitk.Image or path, optional
-        Image whose grid to take; the moving image that `run.json` names, if none.
+        Image whose grid to take; that of the moving image, as `run.json` has it, if none.
 
     Raises
     ------
     BadRunFolder
-        If the moving image is not where it was, and `like` is not given.
+        If `run.json` does not say where that lies, and `like` is not given.
     """
     result = opened(run)
     check_output(out, result, SUFFIXES, like)
-    grid = _moving_grid(result.folder) if like is None else as_volume(like, "like")
+    grid = result.moving_grid if like is None else as_volume(like, "like")
     found, left = invert(result.chain, grid, result.grid)
     _written(found, out)
     return Inverse(found, summarise(left.astype(np.float64)), int((left > UNSOLVED_VOXEL_MM).sum()))
-
-
-def _moving_grid(run: Path) -> sitk.Image:
-    named = run_folder.read_run_json(run)["inputs"]["moving"]
-    path = Path(named["path"]) if named["path"] else None
-    if path is None or not path.exists() or run_folder.sha256(path) != named["sha256"]:
-        raise BadRunFolder(
-            f"{run}: its moving image is not at {path or 'any path'} as it was; give an image on "
-            "the grid you want with --like"
-        )
-    return as_volume(path, "moving")
 
 
 def export(run: str | Path | Result, out: str | Path) -> float:
