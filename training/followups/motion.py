@@ -109,6 +109,15 @@ class Motion:
         straight = _undo(self._slide, _undo(self._bend, as_points(points)))
         return (straight - self.pivot) @ self.turn + self.pivot + self.shift
 
+    def inside_mm(self, points: ArrayLike) -> Floats:
+        """How deep fixed points [N, 3] lie inside the sliding surface, mm [N]; negative: outside.
+
+        Sliding is spread over `SLIDE_EDGE_MM` about that surface.
+        """
+        before = _undo(self._slide, _undo(self._bend, as_points(points)))
+        skin = sitk.GetArrayViewFromImage(self.skin)
+        return _sample(skin, physical_to_index(self.skin, before)) - self.depth_mm
+
     def deform(self, points: Points) -> Points:
         """S without its rigid part."""
         slid = points + self._slide(points)

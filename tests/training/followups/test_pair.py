@@ -122,6 +122,15 @@ def test_motion_is_as_large_as_its_name(pairs: dict[str, FollowUp]) -> None:
         assert 0 < np.linalg.norm(drawn["shift_mm"]) <= MOTIONS[name].shift_mm
 
 
+def test_the_depth_inside_the_sliding_surface_is_that_before_the_motion(changed: FollowUp) -> None:
+    motion = changed.motion
+    nodes = voxel_centres(motion.skin)
+    depth_mm = sitk.GetArrayFromImage(motion.skin).ravel() - motion.depth_mm
+    inner = depth_mm > -motion.depth_mm + 5
+    found = motion.inside_mm(motion.deform(nodes[inner]))
+    assert_allclose(found, depth_mm[inner], atol=1e-3)
+
+
 def test_inner_organs_slide_along_the_wall(changed: FollowUp) -> None:
     slides = replace(changed.motion, bend=np.zeros_like(changed.motion.bend))
     depth_mm = sitk.GetArrayFromImage(slides.skin).ravel() - slides.depth_mm
