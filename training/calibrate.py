@@ -2,7 +2,7 @@
 
     python -m training.calibrate runs/default/best.safetensors --pack packs/ct --volumes CT...
 
-Pairs with known truth are made from the training patients: slices as in
+Pairs with known truth are made from the training patients: slices as in the sets of CT of
 `training.evaluation.testsets`, and, from volumes, follow-ups in 3D (`training.followups.pair`),
 whose landmarks are found as a user finds them, elastix's affine stage included. A logistic
 regression on what speaks for each match (`matching.seek_slice.MatchFeatures`) is written into the
@@ -87,7 +87,7 @@ def slice_samples(network: SeekNetwork, pack: Path, per_patient: int) -> Samples
     slices = read_pack(pack, "training")
     parts = []
     for i in tqdm(testsets.choose_slices(slices, per_patient), unit="slice", desc="slices"):
-        for kind in testsets.SETS:
+        for kind in testsets.CT_SETS:
             pair = testsets.make_pair(kind, slices, i, seed=1)
             image_1, image_2 = (padded(network, hu) for hu in (pair.hu_1, pair.hu_2))
             threshold = network.landmark_threshold

@@ -102,15 +102,15 @@ def export(
         row = next(r for r in csv.DictReader(stream) if int(r["step"]) == step)
     numbers = {key: float(value) for key, value in row.items() if value}
     options = TrainOptions.read(run / "config.toml")
-    start, first = last_start(run), starts(run)[0]["first"]
+    start, first = last_start(run), starts(run)[0].get("first")
     save_weights(loaded.network, path, {"step": str(step), "value": loaded.metadata["value"]})
     card = CARD.format(
         **{k: numbers[k] for k in ("matches", "median_px", "within_2px", "beyond_16px", "correct")},
         name=name,
         network=loaded.metadata["network"],
-        first=first
-        and f"`{first['weights']}` (SHA-256 of its tensors: `{first['sha256']}`)"
-        or "random numbers",
+        first=f"`{first['weights']}` (SHA-256 of its tensors: `{first['sha256']}`)"
+        if first
+        else "random numbers",
         input_scale=loaded.network.scale.name,
         step=step,
         command=start["command"],

@@ -145,11 +145,13 @@ def open_run(args: argparse.Namespace, team: Team) -> Run:
     BadWeights
         If the weights to start from cannot be.
     """
+    if args.resume and args.first:
+        raise ValueError("--first: a resumed training goes on from its own state; leave it out")
     if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps: expected 1 or more, found {args.steps}")
     config = open_folder(args.out, args.config, args.pack, resume=args.resume)
     text, options = config.read_text("utf-8"), TrainOptions.read(config)
-    first = first_weights(args.first, options.network) if args.first and not args.resume else None
+    first = first_weights(args.first, options.network) if args.first else None
     team.share(options.batch)
     slices, held = (read_pack(args.pack, split) for split in ("training", "validation"))
     steps = args.steps

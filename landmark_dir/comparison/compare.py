@@ -285,7 +285,8 @@ def _told(comparison: Comparison, arm: str) -> "Arm":
     }
     distances = {name: at.distances_mm[arm] for name, at in references.items() if at}
     run = run_folder.read_run_json(result.folder)
-    return run_record.arm(f"{arm} landmarks", run, result.warped, result.chain, distances)
+    seen = result.on_ct_scale(result.warped, "moving")
+    return run_record.arm(f"{arm} landmarks", run, seen, result.chain, distances)
 
 
 def demo(

@@ -20,7 +20,7 @@ CLUSTER = 8  # neighbours whose median residual speaks for a place
 CHANCE = 0.05  # share of contradictions from where on a handful of pairs that agree is chance
 LOSS_MM = 0.1  # how much farther off than after the affine stage is no loss
 HOW_TO_CHECK = (
-    "no landmarks were held back, so only folding and similarity were checked; to check more, "
+    "no landmarks were held back, so nothing independent was checked; to check more, "
     "`landmark-dir compare` holds landmarks back and measures at expert points (--expert) or label "
     "maps (--labels); after --points, measure at points that did not guide"
 )
@@ -172,7 +172,7 @@ def judged(run: Finished) -> Judgement:
     affine_image = _affine_image(run, outside)
     folds = folding(run.transform.map_points, run.fixed, run.body)
     agreement = run.agreed / run.matched if run.matched else float("nan")
-    litres = _shared_litres(run, affine_image, outside) if run.matched else 0.0
+    litres = _shared_litres(run) if run.matched else 0.0
     per_litre = (run.matched + len(run.held_back)) / litres if litres else float("nan")
     evidence = Evidence(
         held_back=summarise(at_held_back),
@@ -214,9 +214,14 @@ def _affine_image(run: Finished, outside: float) -> sitk.Image:
     return sitk.Mask(image, padded, outside, 1)
 
 
-def _shared_litres(run: Finished, image: sitk.Image, outside: float) -> float:
+def _shared_litres(run: Finished) -> float:
     """How much of the fixed body the moving image shows as well, after the affine stage."""
-    both = sitk.And(run.body, image > outside)
+    shown = sitk.Image(run.moving.GetSize(), sitk.sitkUInt8) + 1
+    shown.CopyInformation(run.moving)
+    if run.padding is not None:
+        shown = sitk.And(shown, run.padding == 0)
+    there = sitk.Resample(shown, run.fixed, run.affine.itk(), sitk.sitkNearestNeighbor, 0)
+    both = sitk.And(run.body, there)
     voxels = np.count_nonzero(sitk.GetArrayViewFromImage(both))
     return float(voxels * np.prod(run.body.GetSpacing()) / 1e6)
 
@@ -337,7 +342,7 @@ def _held_back(evidence: Evidence) -> list[tuple[int, str]]:
 
 def _checked(evidence: Evidence) -> list[str]:
     held, before = evidence.held_back, evidence.held_back_affine
-    compared = "grey values of different meaning, not compared"
+    compared = "grey values without a common scale, not compared"
     if not np.isnan(evidence.correlation):
         compared = f"correlation {evidence.correlation:.3f} after {evidence.correlation_affine:.3f}"
     return [

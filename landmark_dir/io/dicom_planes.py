@@ -332,11 +332,12 @@ def _remarks(header: Dataset, groups: list[Dataset], rescaled: bool) -> tuple[st
             " inverted; look at the picture"
         )
     kind = as_text(_tag(header, groups, "RescaleType"))
-    if not rescaled and as_text(header.get("Modality")) not in NOT_IN_HU:
+    in_hu = as_text(header.get("Modality")) not in NOT_IN_HU
+    if in_hu and not rescaled:
         said.append(
             "DICOM does not state RescaleSlope and RescaleIntercept: stored numbers are taken as HU"
         )
-    elif kind not in ("", "HU", "US"):  # US: unspecified
+    elif in_hu and kind not in ("", "HU", "US"):  # US: unspecified
         said.append(f"DICOM states the unit {kind!r} (RescaleType), not HU: taken as HU")
     if header.get("LossyImageCompression") == "01" or transfer_syntax(header) in LOSSY:
         said.append("the DICOM images were compressed with loss: HU may be off")

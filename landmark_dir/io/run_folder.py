@@ -154,14 +154,15 @@ def write_run_json(folder: Path, content: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON that every reader takes: a number that is none becomes null."""
-    path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", "utf-8")
+    path.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n", "utf-8")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What `write_json` makes of a value: null of a number that is none, lists of tuples."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -76,6 +76,7 @@ SCALES = {scale.name: scale for scale in (CT,)}
 DARKEST, BRIGHTEST = 0.1, 99.5  # percentiles: beyond are artefacts and single bright vessels
 BACKGROUND = -0.97  # network units of values half-way from the darkest to the edge of the body
 STEPS = 1000  # from the darkest to the brightest
+MOST_OF_A_RIM = 0.7  # share of it that is bright; arms and shoulders reach it, too
 THINNED = np.s_[::2, ::4, ::4]  # what is enough to see a distribution
 
 
@@ -116,38 +117,67 @@ class OntoCt:
     def of(cls, image: sitk.Image, name: str, padding: sitk.Image | None = None) -> "OntoCt":
         """The map of an image; `name` is what messages call it.
 
-        The threshold of least cross entropy divides tissue from background [Li and Tam 1998].
+        The threshold of least cross entropy divides tissue from background [Li and Tam 1998];
+        padding is background.
 
         Raises
         ------
         BadVolume
-            If all voxels have one value.
+            If almost all voxels have one value.
         """
-        values = _known(image, padding).astype(np.float64).ravel()
+        values = sitk.GetArrayViewFromImage(image)[THINNED].astype(np.float64)
+        if padding is not None:
+            known = sitk.GetArrayViewFromImage(padding)[THINNED] == 0
+            values = np.where(known, values, values[known].min(initial=values.max()))
         darkest, brightest = np.percentile(values, (DARKEST, BRIGHTEST)).tolist()
         if darkest == brightest:
-            darkest, brightest = float(values.min()), float(values.max())
-        if darkest == brightest:
             raise BadVolume(
-                f"{name}: expected a scan, found voxels of one value only ({darkest:g})"
+                f"{name}: expected a scan, found one value ({darkest:g}) in almost all voxels"
             )
         # cross entropy wants positive values, and the filter seeks in steps of about 1
         steps = STEPS * ((values - darkest) / (brightest - darkest)).clip(0, 1)
         divide = sitk.LiThresholdImageFilter()
         divide.SetNumberOfHistogramBins(STEPS)
-        divide.Execute(sitk.GetImageFromArray(steps[None]))
+        divide.Execute(sitk.GetImageFromArray(steps))
         edge = darkest + divide.GetThreshold() / STEPS * (brightest - darkest)
         return cls(darkest, edge, brightest)
 
     def apply(self, image: sitk.Image) -> sitk.Image:
         """The image on the scale of CT, int16."""
         own = (self.darkest, (self.darkest + self.edge) / 2, self.edge, self.brightest)
-        edge = float(CT.to_network(np.array(CT.body_above)))
-        units = np.interp(sitk.GetArrayViewFromImage(image), own, (-1.0, BACKGROUND, edge, 1.0))
-        hu = np.interp(units, CT.network_knots, CT.knots)
-        result = sitk.GetImageFromArray(np.rint(hu).astype(np.int16))
+        units = (-1.0, BACKGROUND, float(CT.to_network(np.array(CT.body_above))), 1.0)
+        knots = np.unique([*units, *CT.network_knots])  # where either of both maps bends
+        values = np.interp(knots, units, own)
+        hu = np.interp(knots, CT.network_knots, CT.knots)
+        source = sitk.GetArrayViewFromImage(image)
+        seen = np.empty(source.shape, np.int16)
+        for plane, made in zip(source, seen, strict=True):
+            made[:] = np.rint(np.interp(plane, values, hu))
+        result = sitk.GetImageFromArray(seen)
         result.CopyInformation(image)
         return result
+
+    def doubt(self, image: sitk.Image) -> str | None:
+        """One sentence if the background is no background, or None."""
+        values = sitk.GetArrayViewFromImage(image)[THINNED]
+        rim = np.concatenate([values[:, [0, -1]].ravel(), values[:, :, [0, -1]].ravel()])
+        if np.mean(rim > self.edge) < MOST_OF_A_RIM:
+            return None
+        return (
+            "no dark background: most voxels at the rim of its slices are as bright as tissue; is "
+            "it inverted, or cut out of a body?"
+        )
+
+
+def is_cut_out(image: sitk.Image, padding: sitk.Image | None = None) -> bool:
+    """Tell whether an image without air may be HU all the same: fat, and mostly soft tissue."""
+    values, (low, high) = _known(image, padding), CT.soft_tissue
+    no_air = np.mean(values < CT.body_above) < LEAST_AIR
+    return bool(
+        no_air
+        and np.mean(values < -NOISE_HU) > LEAST_AIR
+        and np.mean((values > low) & (values < high)) > MOST_OF_A_BODY
+    )
 
 
 def looks_like_ct(image: sitk.Image, padding: sitk.Image | None = None) -> str | None:

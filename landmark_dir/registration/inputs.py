@@ -28,7 +28,12 @@ from landmark_dir.io.volumes import (
 from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs, check_inside
 from landmark_dir.preprocessing.body_mask import body_mask
-from landmark_dir.preprocessing.intensity import OntoCt, looks_like_ct, within_scanner_range
+from landmark_dir.preprocessing.intensity import (
+    OntoCt,
+    is_cut_out,
+    looks_like_ct,
+    within_scanner_range,
+)
 from landmark_dir.preprocessing.padding import padding_mask
 from landmark_dir.registration.clock import Clock, Spent
 from landmark_dir.transforms.rigid import count_parts
@@ -99,6 +104,11 @@ class Inputs:
     sources: Mapping[str, Any]
     warnings: tuple[str, ...]
     spent: Spent
+
+    @property
+    def comparable(self) -> bool:
+        """Whether grey values of both images mean the same: HU."""
+        return self.fixed_scale is None and self.moving_scale is None
 
     def as_seen(self, moved: sitk.Image) -> sitk.Image:
         """The original moving image on another grid, with the values that a registration sees."""
@@ -204,11 +214,11 @@ def load_inputs(
 
 
 def _modality(reading: Reading, options: RegisterOptions) -> str:
-    """As the options say; `auto` takes DICOM at its word where it says that these are no HU."""
-    series = reading.series
-    if options.modality == "auto" and series is not None and series.modality in NOT_IN_HU:
-        return "other"
-    return options.modality
+    """As the options say; `auto` takes DICOM at its word."""
+    declared = "" if reading.series is None else reading.series.modality
+    if options.modality != "auto" or declared not in ("CT", *NOT_IN_HU):
+        return options.modality
+    return "ct" if declared == "CT" else "other"
 
 
 def _seen(image: sitk.Image, name: str, modality: str) -> Seen:
@@ -219,13 +229,15 @@ def _seen(image: sitk.Image, name: str, modality: str) -> Seen:
     """
     padding = padding_mask(image)
     doubt = None if modality == "other" else looks_like_ct(image, padding)
-    if modality == "ct" or (modality == "auto" and doubt is None):
+    as_hu = doubt is None or is_cut_out(image, padding)
+    if modality == "ct" or (modality == "auto" and as_hu):
         return Seen(within_scanner_range(image), None, padding, doubt)
     scale = OntoCt.of(image, name, padding)
     seen = scale.apply(image)
     if padding is not None:
         seen = sitk.Mask(seen, padding, float(sitk.GetArrayViewFromImage(seen).min()), 1)
-    return Seen(seen, scale, padding, doubt and f"{doubt} {TAKEN_AS_OTHER}")
+    said = [doubt and f"{doubt} {TAKEN_AS_OTHER}", scale.doubt(image)]
+    return Seen(seen, scale, padding, "; ".join(filter(None, said)) or None)
 
 
 def _without(

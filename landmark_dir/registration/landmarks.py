@@ -35,7 +35,7 @@ SWAPPED_MM = 10.0  # how much worse than twice the other way round
 HELD_BACK = 500  # pairs held back, at most, give or take chance
 PLACE_MM = 0.01  # places nearer than this are the same place
 ENOUGH = 200  # pairs that a dense motion is fitted to; fewer say too little of a volume
-LOOK_AGAIN = "check that both images show the same anatomy in HU and overlap after the affine stage"
+LOOK_AGAIN = "check that both images show the same anatomy and overlap after the affine stage"
 
 
 @dataclass(frozen=True)

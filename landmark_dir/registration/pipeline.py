@@ -70,7 +70,7 @@ def register(
     Parameters
     ----------
     fixed, moving : sitk.Image or path
-        3D CT in HU.
+        3D CT in HU, or another modality (`modality`).
     out : path
         Run folder to create.
     fixed_mask, moving_mask : sitk.Image or path, optional
@@ -213,19 +213,19 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
             select_spread(landmarks.measured, len(pairs)),  # the guides are projected
             landmarks.matched,
             landmarks.agreed,
-            inputs.fixed_scale is inputs.moving_scale is None,
+            inputs.comparable,
         )
         found = judged(finished)
     name = "with landmarks" if len(pairs) else "without landmarks"
     with session.stage("report"):
-        run = run_record.run_json(session, found.metrics) | {"verdict": found.verdict.described()}
+        metrics = run_folder.plain(found.metrics)
+        run = run_record.run_json(session, metrics) | {"verdict": found.verdict.described()}
         run_folder.write_run_json(folder, run)
         arm = run_record.arm(name, run, seen, chain, found.distances_mm())
         report, residual = folder / run_folder.REPORT, found.residual_mm()
         run_record.write_run_report(report, session, landmarks, [arm], residual_mm=residual)
         run_record.write_run_preview(folder / run_folder.PREVIEW, finished)
     warnings = list(session.record.warnings)
-    metrics, verdict = found.metrics, found.verdict
     return Result(
         folder,
         chain,
@@ -234,7 +234,7 @@ def deform(session: Session, landmarks: Landmarks, folder: Path) -> Result:
         landmarks.held_back,
         metrics,
         warnings,
-        verdict,
+        found.verdict,
         inputs.original_fixed,
         warped,
         session.start.described(),

@@ -103,7 +103,16 @@ class Result:
         CT as it is, another modality on the scale of CT.
         """
         named = run_folder.read_run_json(self.folder)["inputs"][side].get("grey_values")
-        return OntoCt(**named).apply(image) if named else image
+        if named is None:
+            return image
+        try:
+            scale = OntoCt(*(float(named[key]) for key in ("darkest", "edge", "brightest")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadRunFolder(
+                f"{self.folder}: {run_folder.RUN_JSON} has grey values for {side} that are none; "
+                "copy the run folder again"
+            ) from error
+        return scale.apply(image)
 
     @cached_property
     def moving_grid(self) -> sitk.Image:
@@ -148,11 +157,12 @@ class Result:
 
     def summary(self) -> str:
         """One line for people."""
-        text = f"correlation {_shown(self.metrics['correlation'], '.3f')}"
+        text = f"{_shown(self.metrics['folded_share'], '.2%')} folded"
+        if self.metrics["correlation"] is not None:
+            text = f"correlation {self.metrics['correlation']:.3f}, {text}"
         if len(self.landmarks):
             median = _shown((self.metrics["residual_mm"] or {}).get("median"), ".2f")
             text = f"{len(self.landmarks)} landmarks, residual {median} mm, {text}"
-        text = f"{text}, {_shown(self.metrics['folded_share'], '.2%')} folded"
         if self.start is not None:
             text = f"{text}; {told_start(self.start)}"
         return f"{self.verdict.verdict} ({'; '.join(self.verdict.reasons)}); {text}"

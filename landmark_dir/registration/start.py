@@ -110,10 +110,11 @@ def find_start(
         return Start("centers", _shift(centre(inputs.moving) - centre(inputs.fixed)))
     if inputs.points is not None:
         start = from_points(inputs.points)
-        if start.kind == "points":
+        if start.kind == "points" and inputs.comparable:
             _refuse_swapped(inputs, start.rigid)
         return start
-    if any(looks_like_ct(image) for image in (inputs.fixed, inputs.moving)):
+    as_hu = (inputs.fixed, inputs.fixed_scale), (inputs.moving, inputs.moving_scale)
+    if any(scale is None and looks_like_ct(image) for image, scale in as_hu):
         return _unchecked(inputs)
     return _from_landmarks(inputs, options, loaded, progress)
 

@@ -55,6 +55,8 @@ def _image(source: Mapping[str, Any] | None) -> str:
         told.append(" x ".join(map(str, size)))
     if spacing := source.get("spacing_mm"):
         told.append(" x ".join(f"{mm:.2f}" for mm in spacing) + " mm")
+    if "grey_values" in source:
+        told.append("no CT: grey values put on the scale of CT, the numbers are an order only")
     return ", ".join(told)
 
 

@@ -49,6 +49,7 @@ def scene(
     worst_mm: float | None = None,
     called: str = "landmarks",
     shown: str = "off",
+    unit: str = " HU",
 ) -> dict[str, Any]:
     """All that the script of the viewer is given.
 
@@ -58,6 +59,8 @@ def scene(
         Where the colours of residuals end.
     called, shown : str
         What the marks are, and how they are shown at first.
+    unit : str
+        Of the grey values, with a space before it; nothing where they are those of no CT.
     """
     volumes = share(lambda picture: packed(picture.image, grid), pictures)
     named = [{"name": one.name, "beside": one.beside, "raw": one.raw} for one in pictures]
@@ -67,6 +70,7 @@ def scene(
         "origin": grid.GetOrigin(),
         "direction": grid.GetDirection(),
         "greys": GREY_HU,
+        "unit": unit,
         "images": [volume | name for volume, name in zip(volumes, named, strict=True)],
         "maps": list(maps),
         "marks": [mark._asdict() for mark in marks],
@@ -92,7 +96,10 @@ def run_scene(content: Content, grid: sitk.Image) -> dict[str, Any]:
         if arm.jacobian is not None:
             maps.append(packed_jacobian(f"Jacobian, {arm.name}", arm.jacobian, grid))
     marks = _landmarks(content, grid)
-    return scene(grid, pictures, marks, maps=maps, worst_mm=_worst_mm(content))
+    inputs = content.arms[0].run.get("inputs", {})
+    is_ct = not any("grey_values" in inputs.get(side, {}) for side in ("fixed", "moving"))
+    unit = " HU" if is_ct else ""
+    return scene(grid, pictures, marks, maps=maps, worst_mm=_worst_mm(content), unit=unit)
 
 
 def named_images(content: Content) -> dict[str, sitk.Image]:

@@ -8,7 +8,13 @@ from landmark_dir.errors import BadVolume
 from landmark_dir.geometry import same_grid
 from landmark_dir.phantom.scanner import PhantomOptions, make_phantom
 from landmark_dir.preprocessing.body_mask import body_mask
-from landmark_dir.preprocessing.intensity import OntoCt, looks_like_ct, within_scanner_range
+from landmark_dir.preprocessing.intensity import (
+    OntoCt,
+    is_cut_out,
+    looks_like_ct,
+    within_scanner_range,
+)
+from landmark_dir.preprocessing.padding import padding_mask
 from training.followups.modality import as_modality
 
 
@@ -91,16 +97,43 @@ def test_only_the_distribution_counts(ct: sitk.Image) -> None:
         assert np.abs(off).max() <= 2
 
 
-def test_padding_takes_no_part_in_the_distribution(ct: sitk.Image) -> None:
+def test_padding_is_background(ct: sitk.Image) -> None:
     mr = as_modality(sitk.Cast(ct, sitk.sitkInt16), "mr-t1", 3)
     padding = ct < -10_000  # nowhere, so far
     padding[:, :9] = 1
     cut = sitk.Mask(mr, padding, -32_768, 1)
-    with_it, without = OntoCt.of(cut, "fixed"), OntoCt.of(cut, "fixed", padding)
-    assert with_it.darkest == -32_768
-    assert without.darkest >= 0
+    assert OntoCt.of(cut, "fixed").darkest == -32_768
+    assert OntoCt.of(cut, "fixed", padding).darkest >= 0
+
+
+def test_a_background_of_one_value_does_not_look_like_padding_alone(ct: sitk.Image) -> None:
+    body = body_mask(ct)
+    mr = sitk.Mask(as_modality(sitk.Cast(ct, sitk.sitkInt16), "mr-t1", 3), body) * 3 - 2000
+    scale = OntoCt.of(mr, "fixed", padding_mask(mr))
+    found = sitk.GetArrayFromImage(body_mask(scale.apply(mr)))
+    body = sitk.GetArrayFromImage(body)
+    assert 2 * (found & body).sum() / (found.sum() + body.sum()) > 0.97
+
+
+def test_ct_that_is_cut_out_of_a_body_may_be_hu(ct: sitk.Image) -> None:
+    fat = np.random.default_rng(0).random((20, 24, 28)) < 0.2
+    cut = sitk.GetImageFromArray(np.where(fat, -100.0, 40.0))
+    assert "no air" in (looks_like_ct(cut) or "")
+    assert is_cut_out(cut)
+    mr = as_modality(sitk.Cast(ct, sitk.sitkInt16), "mr-t1", 3)
+    assert not is_cut_out(mr)
+    assert not is_cut_out(ct)
+
+
+def test_a_bright_background_is_told(ct: sitk.Image) -> None:
+    mr = as_modality(sitk.Cast(ct, sitk.sitkInt16), "mr-t1", 3)
+    assert OntoCt.of(mr, "fixed").doubt(mr) is None
+    inverted = 1000 - mr
+    said = OntoCt.of(inverted, "fixed").doubt(inverted)
+    assert said is not None
+    assert "no dark background" in said
 
 
 def test_one_value_is_no_scan(ct: sitk.Image) -> None:
-    with pytest.raises(BadVolume, match="moving: expected a scan, found voxels of one value only"):
+    with pytest.raises(BadVolume, match=r"moving: expected a scan, found one value \(7\) in"):
         OntoCt.of(ct * 0 + 7, "moving")

@@ -7,6 +7,8 @@ import pytest
 import SimpleITK as sitk
 from small_pairs import Case
 
+from landmark_dir.comparison import compare
+from landmark_dir.comparison.compare import Comparison
 from landmark_dir.geometry import distances_mm
 from landmark_dir.io import run_folder
 from landmark_dir.io.volumes import write_volume
@@ -54,7 +56,23 @@ def test_the_record_says_how_they_were_taken(run: tuple[Result, Path]) -> None:
         assert values["darkest"] < values["edge"] < values["brightest"]
     assert all("taken as another modality" in text for text in record["warnings"])
     for name in ("correlation", "correlation_affine", "correlation_before"):
-        assert record["metrics"][name] is None
+        assert record["metrics"][name] is run[0].metrics[name] is None
+    page = (run[0].folder / run_folder.REPORT).read_text("utf-8")
+    assert "no CT: grey values put on the scale of CT" in page
+    assert '"unit":""' in page
+    for text in (page.split("<script")[0], run[0].summary(), open_run(run[0].folder).summary()):
+        assert "nan" not in text
+        assert "correlation" not in text
+
+
+def test_a_comparison_shows_both_arms_on_the_scale_of_the_fixed_image(
+    run: tuple[Result, Path],
+) -> None:
+    comparison = Comparison(None, None, {}, dict.fromkeys(("without", "with"), run[0]), {})
+    shown = compare._told(comparison, "with").warped
+    assert shown is not None
+    assert sitk.GetArrayViewFromImage(shown).min() == -1024
+    assert sitk.GetArrayViewFromImage(shown).max() == 2000
 
 
 def test_a_run_is_shown_alike_when_made_and_when_opened(run: tuple[Result, Path]) -> None:

@@ -1,6 +1,7 @@
 """The start: kept, found, refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from landmark_dir.options import RegisterOptions
 from landmark_dir.points import PointPairs
 from landmark_dir.registration.inputs import load_inputs
 from landmark_dir.registration.start import Start, find_start, from_points, told
+from training.followups.modality import as_modality
 
 AUTO = RegisterOptions.of(threads=1)
 OFF = np.array([0.0, 120.0, 300.0])  # mm
@@ -74,6 +76,18 @@ def test_what_shows_nothing_is_left_to_the_world(case: Case, oblique_ct: sitk.Im
     assert start_of(oblique_ct, oblique_ct) == Start("world")
     with pytest.raises(BadVolume, match=r"overlap in 0%.*--align centers"):
         start_of(case.phantom.fixed, oblique_ct)
+
+
+def test_grey_values_without_a_common_scale_refute_no_points(case: Case) -> None:
+    fixed, moving = (
+        as_modality(getattr(case.phantom, side), kind, 0)
+        for side, kind in (("fixed", "mr-t1"), ("moving", "mr-t2"))
+    )
+    moving.SetOrigin((np.array(moving.GetOrigin()) + [0.0, 0.0, 90.0]).tolist())  # mm
+    points = replace(case.judges, moving=case.judges.moving + [0.0, 0.0, 90.0])
+    start = start_of(fixed, moving, points)
+    assert start.kind == "points"
+    assert distances_mm(start.rigid.map_points(points.fixed), points.moving).mean() < 8.0
 
 
 def test_swapped_points_of_scans_that_overlap_are_told(case: Case) -> None:

@@ -408,6 +408,13 @@ def test_a_training_starts_from_weights(pack: Path, tmp_path: Path) -> None:
     assert written["first"] == {"weights": "default.safetensors", "sha256": shipped.sha256}
 
 
+def test_a_resumed_training_takes_no_other_start(pack: Path, tmp_path: Path) -> None:
+    args = ["--pack", pack, "-o", tmp_path / "run", "--resume", "--first", "default"]
+    parsed = command_line().parse_args([str(arg) for arg in args])
+    with pytest.raises(ValueError, match="--first: a resumed training goes on"):
+        open_run(parsed, Team())
+
+
 def test_weights_of_another_network_are_no_start(pack: Path, tmp_path: Path) -> None:
     args = ["--config", _small_config("default", tmp_path), "--pack", pack, "-o", tmp_path / "run"]
     parsed = command_line().parse_args([str(arg) for arg in [*args, "--first", "paper"]])

@@ -32,7 +32,8 @@ from training.evaluation.appearance import (
 )
 from training.evaluation.motion import body_points, draw_warp, resample, to_source
 
-SETS = ("intensity", "affine", "elastic", "followup", "appearance")
+CT_SETS = ("intensity", "affine", "elastic", "followup")
+SETS = (*CT_SETS, "appearance")
 MIN_BODY_PX = 10_000  # less is a limb or the top of a head; a series of limbs is let off
 NEIGHBOUR_MM = (1.9, 5.1)  # through-plane, about 2-5 mm: 1-3 slices of most series
 

@@ -128,9 +128,9 @@ function paint(one) {
 function captionOf(images) {
   const told = images.map((image) => {
     const hu = huAt(image, state.cross);
-    return hu === null ? `${image.name}: loading …` : `${image.name}: ${Math.round(hu)} HU`;
+    return hu === null ? `${image.name}: loading …` : `${image.name}: ${Math.round(hu)}${data.unit}`;
   });
-  if (view() === "difference") return `${images[1].name} minus ${images[0].name}: ${Math.round(huAt(images[1], state.cross) - huAt(images[0], state.cross))} HU; grey: equal, black and white: ${DIFFERENCE_HU} HU`;
+  if (view() === "difference") return `${images[1].name} minus ${images[0].name}: ${Math.round(huAt(images[1], state.cross) - huAt(images[0], state.cross))}${data.unit}; grey: equal, black and white: ${DIFFERENCE_HU}${data.unit}`;
   return view() === "flicker" ? `now ${told[state.second ? 1 : 0]}` : told.join("  |  ");
 }
 
