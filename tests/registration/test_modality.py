@@ -1,5 +1,6 @@
 """A pair that is no CT: registered as seen, given back with its own grey values; real engine."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,9 @@ def test_the_record_says_how_they_were_taken(run: tuple[Result, Path]) -> None:
     page = (run[0].folder / run_folder.REPORT).read_text("utf-8")
     assert "no CT: grey values put on the scale of CT" in page
     assert '"unit":""' in page
-    for text in (page.split("<script")[0], run[0].summary(), open_run(run[0].folder).summary()):
-        assert "nan" not in text
-        assert "correlation" not in text
+    assert not re.search(r"\bnan\b", page.split("<script")[0], re.IGNORECASE)
+    for result in (run[0], open_run(run[0].folder)):
+        assert "correlation" not in result.summary()
 
 
 def test_a_comparison_shows_both_arms_on_the_scale_of_the_fixed_image(
