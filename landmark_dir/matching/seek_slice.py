@@ -24,7 +24,7 @@ LANDMARKS = 2  # of each cell of a slice; a volume has enough with one
 BACK_PX = 6.0  # forward-backward check: largest distance from the start
 AT_ONCE = 1 << 21  # similarities held at once, so that they stay in the cache of the processor
 AGREEMENT = OutlierOptions(  # slices may be turned by 45 degrees
-    neighbours=16, coarse_mm=30.0, factor=3.0, floor_mm=2.0, rounds=2
+    neighbours=16, coarse_mm=30.0, factor=3.0, floor_mm=2.0, rounds=2, strain=1.0
 )
 MANY, FEW = 48, 24  # neighbours of places found on the map, and in the images
 LEAST_MM = 0.05  # distances below this say nothing more

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from numpy.testing import assert_allclose
+from scipy.ndimage import rotate
 from scipy.spatial import cKDTree
 
 from landmark_dir.errors import LandmarkDirError
@@ -80,6 +81,19 @@ def test_a_shifted_slice_matches_itself(pair: Phantom) -> None:
     assert len(xy_1) > 50
     assert ((score > 0) & (score <= 1)).all()
     assert_allclose(np.median(xy_2 - xy_1, axis=0), [-9, 5], atol=0.3)  # px, x then y
+
+
+@pytest.mark.parametrize("degrees", [-40.0, 30.0])
+def test_a_turned_slice_matches_itself(degrees: float, pair: Phantom) -> None:
+    hu = np.kron(sitk.GetArrayFromImage(pair.fixed)[6], np.ones((2, 2)))  # near 1 mm
+    turned = rotate(hu, degrees, reshape=False, order=1, cval=-1000)
+    xy_1, xy_2, _ = match_slices(hu, turned)
+    assert len(xy_1) > 50
+    turn = np.deg2rad(degrees)
+    matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    middle = (np.array(hu.shape[::-1]) - 1) / 2
+    off = np.linalg.norm((xy_1 - middle) @ matrix.T + middle - xy_2, axis=1)
+    assert np.median(off) < 0.5  # px
 
 
 def test_bfloat16_changes_nothing_that_matters(
