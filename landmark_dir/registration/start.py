@@ -92,8 +92,8 @@ def find_start(
     """The start that the options ask for.
 
     `auto` keeps to the world where landmarks of a few slices say it is about right, and else
-    searches. Given points take the place of landmarks. Where an image shows too few landmarks to
-    tell (no CT, almost nothing in it) the world is taken if the images overlap there.
+    searches. Given points take the place of landmarks. Where too few landmarks can tell (almost
+    nothing in an image, no CT) the world is taken if the images overlap there.
 
     Raises
     ------
@@ -176,11 +176,14 @@ def _from_landmarks(
                 return Start("world", SAME, checked.agreeing, checked.of)
             little = not checked.judged
         found = seek_start(network, inputs.fixed, inputs.moving, progress)
+    unsure = found.rigid is None or not found.sure
     little = little and not found.sure and found.tried < LITTLE
     if little or not found.judged:
         return _unchecked(inputs)
+    if unsure and not inputs.comparable:  # in another contrast few landmarks find a partner
+        return _unchecked(inputs)
     _refuse_mirrored(found)
-    if found.rigid is None or not found.sure:
+    if found.rigid is None or unsure:
         raise NoCommonAnatomy(
             "these two do not show the same part of a body: expected landmarks that agree on how "
             f"moving lies to fixed, found {found.agreeing} of {found.of} that do, as chance has "

@@ -78,6 +78,13 @@ def test_what_shows_nothing_is_left_to_the_world(case: Case, oblique_ct: sitk.Im
         start_of(case.phantom.fixed, oblique_ct)
 
 
+def test_landmarks_without_a_partner_refute_nothing_in_another_contrast(case: Case) -> None:
+    fixed = as_modality(case.phantom.fixed, "mr-t2", 0)
+    moving = as_modality(case.phantom.moving, "mr-t1", 1)
+    start = start_of(fixed, moving)
+    assert (start.kind, start.agreeing) == ("world", None)
+
+
 def test_grey_values_without_a_common_scale_refute_no_points(case: Case) -> None:
     fixed, moving = (
         as_modality(getattr(case.phantom, side), kind, 0)
