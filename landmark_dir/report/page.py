@@ -34,7 +34,7 @@ def write_report(path: Path, content: Content) -> None:
         f"{''.join(heading.verdict(arm) for arm in reversed(content.arms))}"
         f"{heading.warnings(content.arms)}{_worst(content, grid)}"
     )
-    lost = lost_hu(content.fixed, grid, data["images"][0])
+    lost = lost_hu(content.fixed, grid, data["images"][0]) if data["unit"] else None
     body = (
         f'<div class="screen"><div class="head">{head}</div>{asset("viewer.html")}</div>'
         f'<p class="lost">{_lost(content.fixed, grid, lost)}</p>{_stills(content)}'
