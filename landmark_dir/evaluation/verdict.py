@@ -172,7 +172,7 @@ def judged(run: Finished) -> Judgement:
     affine_image = _affine_image(run, outside)
     folds = folding(run.transform.map_points, run.fixed, run.body)
     agreement = run.agreed / run.matched if run.matched else float("nan")
-    litres = _shared_litres(run) if run.matched else 0.0
+    litres = shared_litres(run.body, run.moving, run.padding, run.affine) if run.matched else 0.0
     per_litre = (run.matched + len(run.held_back)) / litres if litres else float("nan")
     evidence = Evidence(
         held_back=summarise(at_held_back),
@@ -214,16 +214,28 @@ def _affine_image(run: Finished, outside: float) -> sitk.Image:
     return sitk.Mask(image, padded, outside, 1)
 
 
-def _shared_litres(run: Finished) -> float:
-    """How much of the fixed body the moving image shows as well, after the affine stage."""
-    shown = sitk.Image(run.moving.GetSize(), sitk.sitkUInt8) + 1
-    shown.CopyInformation(run.moving)
-    if run.padding is not None:
-        shown = sitk.And(shown, run.padding == 0)
-    there = sitk.Resample(shown, run.fixed, run.affine.itk(), sitk.sitkNearestNeighbor, 0)
-    both = sitk.And(run.body, there)
+def shared_litres(
+    body: sitk.Image, moving: sitk.Image, padding: sitk.Image | None, affine: Chain
+) -> float:
+    """How much of the fixed body the moving image shows as well, after the affine stage.
+
+    Parameters
+    ----------
+    body : sitk.Image
+        0 / 1 on the fixed grid.
+    padding : sitk.Image or None
+        0 / 1 on the moving grid: what it does not show.
+    affine : Chain
+        Fixed to moving points.
+    """
+    shown = sitk.Image(moving.GetSize(), sitk.sitkUInt8) + 1
+    shown.CopyInformation(moving)
+    if padding is not None:
+        shown = sitk.And(shown, padding == 0)
+    there = sitk.Resample(shown, body, affine.itk(), sitk.sitkNearestNeighbor, 0)
+    both = sitk.And(body, there)
     voxels = np.count_nonzero(sitk.GetArrayViewFromImage(both))
-    return float(voxels * np.prod(run.body.GetSpacing()) / 1e6)
+    return float(voxels * np.prod(body.GetSpacing()) / 1e6)
 
 
 def _known(summary: Summary) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_dir.errors import BadPoints, TooFewLandmarks
+from landmark_dir.evaluation.verdict import Limits, shared_litres
 from landmark_dir.geometry import Points, corners, distances_mm, inside
 from landmark_dir.matching.local_affine import scatter
 from landmark_dir.matching.outliers import reject_outliers, select_spread
@@ -97,7 +98,7 @@ def landmarks_for(session: Session) -> Landmarks:
     if session.network is None:
         return Landmarks.none()
     found = seek_landmarks(session)
-    short = shortage(found.guiding, session.options)
+    short = shortage(found.guiding, session.options) or _sparse(session, found)
     if short is None:
         _count_outside_mask(session, found.guiding.moving)
         return found
@@ -161,6 +162,25 @@ def shortage(pairs: PointPairs, options: RegisterOptions) -> str | None:
     if len(pairs) >= options.guides.min_landmarks:
         return None
     return f"{len(pairs)} landmarks found, expected at least {options.guides.min_landmarks}"
+
+
+def _sparse(session: Session, found: Landmarks) -> str | None:
+    """What to say of few pairs between images that are no CT; None where there are enough.
+
+    In another contrast few landmarks find a partner, and of those that do most are wrong.
+    """
+    inputs, least = session.inputs, Limits().per_litre[0]
+    if inputs.comparable:
+        return None
+    affine = session.affine_chain
+    litres = shared_litres(inputs.fixed_body, inputs.moving, inputs.moving_padding, affine)
+    count = found.matched + len(found.held_back)
+    if count >= least * litres:
+        return None
+    return (
+        f"{count / litres:.0f} landmarks in a litre of the body found a partner, expected at least "
+        f"{least:.0f} to trust them in images that are no CT"
+    )
 
 
 def seek_landmarks(session: Session, fixed: "FixedVolume | None" = None) -> Landmarks:

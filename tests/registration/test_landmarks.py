@@ -1,6 +1,9 @@
 """Landmarks and what they are used for: held back ones, masks, a second pass."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +32,7 @@ from landmark_dir.registration.stages import (
     outside_mask,
 )
 from landmark_dir.transforms.bspline_fit import fit_spline
-from landmark_dir.transforms.chain import read_transform
+from landmark_dir.transforms.chain import Chain, read_transform
 
 OPTIONS = RegisterOptions.of(threads=1, max_landmarks=600)
 
@@ -228,3 +231,23 @@ def test_each_arm_takes_its_own_seconds_and_warnings() -> None:
         {"affine": 5.0, "b-spline": 4.0},
     )
     assert (shared.warnings, other.warnings) == (["odd"], ["odd", "few"])
+
+
+@pytest.mark.parametrize(
+    ("matched", "comparable", "refused"),
+    [(2900, False, True), (3100, False, False), (10, True, False)],
+)
+def test_few_partners_in_another_modality_are_not_trusted(
+    matched: int, comparable: bool, refused: bool
+) -> None:
+    body = sitk.Image([100, 100, 100], sitk.sitkUInt8) + 1
+    body.SetSpacing((2.0, 2.0, 2.5))  # 10 litres
+    body.SetOrigin((-30.0, 12.0, 400.0))
+    inputs = SimpleNamespace(
+        comparable=comparable, fixed_body=body, moving=body, moving_padding=None
+    )
+    session: Any = SimpleNamespace(inputs=inputs, affine_chain=Chain(()))
+    found = replace(Landmarks.none(), matched=matched)
+    said = seeking._sparse(session, found)
+    assert (said is not None) == refused
+    assert said is None or said.startswith("290 landmarks in a litre of the body found a partner")
