@@ -32,7 +32,7 @@ from landmark_dir.registration.stages import (
     outside_mask,
 )
 from landmark_dir.transforms.bspline_fit import fit_spline
-from landmark_dir.transforms.chain import Chain, read_transform
+from landmark_dir.transforms.chain import IDENTITY, Chain, read_transform
 
 OPTIONS = RegisterOptions.of(threads=1, max_landmarks=600)
 
@@ -246,7 +246,7 @@ def test_few_partners_in_another_modality_are_not_trusted(
     inputs = SimpleNamespace(
         comparable=comparable, fixed_body=body, moving=body, moving_padding=None
     )
-    session: Any = SimpleNamespace(inputs=inputs, affine_chain=Chain(()))
+    session: Any = SimpleNamespace(inputs=inputs, affine_chain=Chain((IDENTITY,)))
     found = replace(Landmarks.none(), matched=matched)
     said = seeking._sparse(session, found)
     assert (said is not None) == refused
