@@ -447,7 +447,7 @@ LOSSES = {
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("network", LOSSES)
+@pytest.mark.parametrize("network", ["paper", pytest.param("default", marks=pytest.mark.slow)])
 def test_two_processes_give_the_loss_curve_of_one(network: str, pack: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     config = _small_config(network, tmp_path)
