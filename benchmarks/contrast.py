@@ -7,7 +7,6 @@ parameter file, seed and threads; TRE at the same points of known truth.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from benchmarks.common import arm, data_folder, markdown, session
+from benchmarks.common import arm, markdown, session, sources, swept
 from benchmarks.followups import TRUTHS, truth
 from landmark_dir.errors import LandmarkDirError
 from landmark_dir.evaluation.metrics import summarise
@@ -35,7 +34,6 @@ CONTRASTS: dict[str, tuple[str | None, str | None]] = {  # of the fixed and the 
     "ct, cone beam": (None, "cbct"),
     "ct, mr": (None, "mr-t1"),
 }
-CHOOSING = (("lidc-0314", 51), ("cptac-c3n-00247", 53))  # training volume, seed
 
 
 def shown(pair: FollowUp, contrast: str, seed: int) -> tuple[sitk.Image, sitk.Image]:
@@ -100,15 +98,6 @@ def _cells(cases: list[dict[str, Any]], ct: dict[str, float]) -> list[object]:
     ]
 
 
-def sources(choosing: bool) -> list[tuple[Path, int]]:
-    """Volumes and seeds."""
-    folder = data_folder() / "ct"
-    if choosing:
-        return [(folder / "training" / f"{name}.nii.gz", seed) for name, seed in CHOOSING]
-    files = sorted((folder / "validation").glob("*.nii.gz"))
-    return [(path, seed) for seed, path in enumerate(files)]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; `--keep FILE` keeps what is measured, and goes on from there."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -120,21 +109,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, help="JSON file of the cases measured so far")
     args = parser.parse_args(arguments)
     options = RegisterOptions.of(threads=args.threads, weights=args.weights)
-    kept = args.keep is not None and args.keep.is_file()
-    cases: list[dict[str, Any]] = json.loads(args.keep.read_text()) if kept else []
-    done = {(case["name"], case["motion"], case["contrast"]) for case in cases}
-    for path, seed in sources(args.choosing):
-        name = path.name.split(".")[0]
-        for motion in args.motions:
-            wanted = [kind for kind in args.contrasts if (name, motion, kind) not in done]
-            if not wanted:
-                continue
-            pair = make_follow_up(read_volume(path), motion, seed)
-            for contrast in wanted:
-                about = {"name": name, "motion": motion, "contrast": contrast}
-                cases.append(about | measure(pair, contrast, seed, options))
-                if args.keep is not None:
-                    args.keep.write_text(json.dumps(cases))
+
+    def make(path: Path, motion: str, seed: int) -> FollowUp:
+        return make_follow_up(read_volume(path), motion, seed)
+
+    def found(pair: FollowUp, contrast: str, seed: int) -> dict[str, Any]:
+        return measure(pair, contrast, seed, options)
+
+    how = args.motions, args.contrasts, "contrast", make, found, args.keep
+    cases = swept(sources(choosing=args.choosing), *how)
     print(table(cases))
 
 

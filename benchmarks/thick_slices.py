@@ -8,7 +8,6 @@ The truth stays that of the thin pair, which stands beside them. Seeds are those
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from benchmarks.common import arm, data_folder, markdown, session
+from benchmarks.common import arm, markdown, session, sources, swept
 from benchmarks.followups import truth
 from landmark_dir.evaluation.metrics import summarise
 from landmark_dir.evaluation.verdict import residual_mm
@@ -39,7 +38,6 @@ SLICES: dict[str, tuple[float | None, float | None]] = {  # mm, fixed and moving
     "moving 7": (None, 7.0),
     "both 7": (7.0, 7.0),
 }
-CHOOSING = (("lidc-0314", 51), ("cptac-c3n-00247", 53))  # training volume, seed
 
 
 def thicken(image: sitk.Image, thickness_mm: float | None) -> sitk.Image:
@@ -123,15 +121,6 @@ def table(cases: list[dict[str, Any]]) -> str:
     return markdown(header, rows)
 
 
-def sources(choosing: bool) -> list[tuple[Path, int]]:
-    """Volumes and seeds."""
-    folder = data_folder() / "ct"
-    if choosing:
-        return [(folder / "training" / f"{name}.nii.gz", seed) for name, seed in CHOOSING]
-    files = sorted((folder / "validation").glob("*.nii.gz"))
-    return [(path, seed) for seed, path in enumerate(files) if _slices_mm(path) <= THIN_MM]
-
-
 def _slices_mm(path: Path) -> float:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -149,23 +138,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, help="JSON file of the cases measured so far")
     args = parser.parse_args(arguments)
     options = RegisterOptions.of(threads=args.threads)
-    kept = args.keep is not None and args.keep.is_file()
-    cases: list[dict[str, Any]] = json.loads(args.keep.read_text()) if kept else []
-    done = {(case["name"], case["motion"], case["slices"]) for case in cases}
-    for path, seed in sources(args.choosing):
-        name = path.name.split(".")[0]
-        for motion in args.motions:
-            wanted = [slices for slices in args.slices if (name, motion, slices) not in done]
-            if not wanted:
-                continue
-            volume = read_volume(path)
-            thin_mm = max(2.0, volume.GetSpacing()[2])
-            pair = make_follow_up(volume, motion, seed, slices_mm=thin_mm)
-            for slices in wanted:
-                about = {"name": name, "motion": motion, "slices": slices}
-                cases.append(about | measure(pair, slices, seed, options))
-                if args.keep is not None:
-                    args.keep.write_text(json.dumps(cases))
+
+    def make(path: Path, motion: str, seed: int) -> FollowUp:
+        volume = read_volume(path)
+        return make_follow_up(volume, motion, seed, slices_mm=max(2.0, volume.GetSpacing()[2]))
+
+    def found(pair: FollowUp, slices: str, seed: int) -> dict[str, Any]:
+        return measure(pair, slices, seed, options)
+
+    thin = [
+        (path, seed)
+        for path, seed in sources(choosing=args.choosing)
+        if args.choosing or _slices_mm(path) <= THIN_MM
+    ]
+    cases = swept(thin, args.motions, args.slices, "slices", make, found, args.keep)
     print(table(cases))
 
 

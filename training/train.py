@@ -158,8 +158,8 @@ def open_run(args: argparse.Namespace, team: Team) -> Run:
     if steps is None:
         steps = last_start(args.out)["steps"] if args.resume else options.steps(len(slices))
     slices = [on_device(part, team.device) for part in slices]
-    how = args.minutes, args.every, team, args.workers
-    run = Run(args.out, options, steps, slices, held, *how, first)
+    limits = args.minutes, args.every
+    run = Run(args.out, options, steps, slices, held, *limits, team, args.workers, first)
     team.wait()  # nobody looks at the folder any more
     if team.leads:
         write_start(run, text, args.pack, resume=args.resume)

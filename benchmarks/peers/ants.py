@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks.peers.contract import Job, Map, Peer, pinned, python_of
 from benchmarks.peers.elastix import AFFINE, elastix
 from benchmarks.peers.fields import after, displaced, itk_affine, read_nifti
-from benchmarks.peers.inside.itk_affine import call as itk_affine_file
+from benchmarks.peers.inside.affine_file import call as affine_file
 
 SCRIPT = Path(__file__).parent / "inside" / "ants_registration.py"
 
@@ -16,7 +16,7 @@ def _peer(name: str, iterations: str, source: str, tried: str) -> Peer:
         files = [str(job.fixed), str(job.moving), start, job.file("ants_")]
         return [
             elastix(job, AFFINE),
-            itk_affine_file(job.file("TransformParameters.0.txt"), start),
+            affine_file("itk", job.file("TransformParameters.0.txt"), start),
             [python_of("ants"), str(SCRIPT), *files, iterations],
         ]
 

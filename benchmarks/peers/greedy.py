@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.peers.contract import Job, Map, Peer, pinned, python_of
 from benchmarks.peers.elastix import AFFINE, elastix
 from benchmarks.peers.fields import after, displaced, ras_matrix, read_nifti
-from benchmarks.peers.inside.ras_matrix import call as ras_matrix_file
+from benchmarks.peers.inside.affine_file import call as affine_file
 
 RUN = "import sys; from picsl_greedy import Greedy3D; Greedy3D().execute(sys.argv[1])"
 SOURCE = "quick start of greedy.readthedocs.io"
@@ -21,7 +21,7 @@ def _peer(name: str, metric: str, levels: str, source: str, tried: str) -> Peer:
         matrix, warp = job.file("affine.mat"), job.file("warp.nii.gz")
         return [
             elastix(job, AFFINE),
-            ras_matrix_file(job.file("TransformParameters.0.txt"), matrix),
+            affine_file("ras", job.file("TransformParameters.0.txt"), matrix),
             _call(f"{both} -n {levels} -m {metric} 4x4x4 -it {matrix} -o {warp}"),
         ]
 

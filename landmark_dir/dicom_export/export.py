@@ -113,12 +113,13 @@ def export_warped(
         raise BadRunFolder(f"{out} exists already; name another folder")
     warped, outside = result.warped, outside_value(result)
     fixed, moving = _sources(result, fixed_dicom, moving_dicom, options)
-    taken_as_hu = "grey_values" not in run_folder.read_run_json(result.folder)["inputs"]["moving"]
-    if moving.series.modality != "CT" or not taken_as_hu:
-        found_kind = moving.series.modality or "no modality"
+    kind = moving.series.modality or "no modality"
+    source = run_folder.read_run_json(result.folder)["inputs"]["moving"]
+    if kind == "CT" and "grey_values" in source:
+        kind = "grey values that are no HU"
+    if kind != "CT":
         raise BadVolume(
-            "moving series: expected CT, whose HU are written as a series, found "
-            f"{'grey values that are no HU' if found_kind == 'CT' else found_kind}; take "
+            f"moving series: expected CT, whose HU are written as a series, found {kind}; take "
             f"{result.folder / run_folder.WARPED} instead"
         )
     pixels = stored(warped)

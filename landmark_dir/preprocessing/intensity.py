@@ -52,6 +52,10 @@ class InputScale:
         """Map grey values to network units, -1..1, in any shape."""
         return np.asarray(np.interp(values, self.knots, self.network_knots), dtype=np.float32)
 
+    def from_network(self, units: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Map network units back to grey values, in any shape; what was clipped stays so."""
+        return np.asarray(np.interp(units, self.network_knots, self.knots), dtype=np.float64)
+
 
 CT = InputScale(
     name="ct-hu",
@@ -148,7 +152,7 @@ class OntoCt:
         units = (-1.0, BACKGROUND, float(CT.to_network(np.array(CT.body_above))), 1.0)
         knots = np.unique([*units, *CT.network_knots])  # where either of both maps bends
         values = np.interp(knots, units, own)
-        hu = np.interp(knots, CT.network_knots, CT.knots)
+        hu = CT.from_network(knots)
         source = sitk.GetArrayViewFromImage(image)
         seen = np.empty(source.shape, np.int16)
         for plane, made in zip(source, seen, strict=True):

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +170,17 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+@cache
+def _defaults() -> dict[str, Any]:
+    found: dict[str, Any] = as_json(DEFAULTS.flat())
+    return found
+
+
 def _options(flat: Any) -> Any:
     """The options that a result depends on; what an older version did not have is as by default."""
     if not isinstance(flat, Mapping):
         return None
-    whole = {**as_json(DEFAULTS.flat()), **flat}
+    whole = {**_defaults(), **flat}
     return {name: value for name, value in whole.items() if name not in CHANGES_NOTHING}
 
 

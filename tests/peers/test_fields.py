@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from numpy.testing import assert_allclose
 
 from benchmarks.peers import contract, fields, greedy
-from benchmarks.peers.inside import ras_matrix
+from benchmarks.peers.inside import affine_file
 from landmark_dir.geometry import Points, index_to_mm, index_to_physical
 
 MATRIX = np.array([[1.02, 0.05, -0.03], [-0.04, 0.97, 0.02], [0.01, -0.06, 1.05]])
@@ -134,6 +134,9 @@ def test_greedy_gets_the_affine_map_of_elastix(inner: Points, tmp_path: Path) ->
     }
     file = tmp_path / "TransformParameters.0.txt"
     file.write_text("".join(f"({key} {value})\n" for key, value in lines.items()))
-    ras_matrix.main(str(file), str(tmp_path / "affine.mat"))
+    affine_file.main("ras", str(file), str(tmp_path / "affine.mat"))
     mapped = fields.ras_matrix(np.loadtxt(tmp_path / "affine.mat"))
+    assert_allclose(mapped(inner), moved(inner), atol=1e-9)
+    affine_file.main("itk", str(file), str(tmp_path / "itk.mat"))
+    mapped = fields.itk_affine(tmp_path / "itk.mat")
     assert_allclose(mapped(inner), moved(inner), atol=1e-9)

@@ -389,17 +389,18 @@ def test_no_kill_locks_a_run_folder(run: Run, config: Path, pack: Path) -> None:
     assert torch.load(folder / "last.pt", weights_only=True)["progress"][0] == 0
 
 
+def _opened(*args: object) -> Run:
+    return open_run(command_line().parse_args([str(arg) for arg in args]), Team())
+
+
 def test_too_few_steps_are_refused(config: Path, pack: Path, tmp_path: Path) -> None:
-    args = ["--config", config, "--pack", pack, "-o", tmp_path / "no", "--steps", 0]
-    parsed = command_line().parse_args([str(arg) for arg in args])
     with pytest.raises(ValueError, match="--steps: expected 1 or more, found 0"):
-        open_run(parsed, Team())
+        _opened("--config", config, "--pack", pack, "-o", tmp_path / "no", "--steps", 0)
 
 
 def test_a_training_starts_from_weights(pack: Path, tmp_path: Path) -> None:
-    args = ["--config", _small_config("default", tmp_path), "--pack", pack, "-o", tmp_path / "run"]
-    parsed = command_line().parse_args([str(arg) for arg in [*args, "--first", "default"]])
-    run = open_run(parsed, Team())
+    config, out = _small_config("default", tmp_path), tmp_path / "run"
+    run = _opened("--config", config, "--pack", pack, "-o", out, "--first", "default")
     shipped = load_weights("default", fold=False)
     started = new_state(run.options, run.team, run.first).network.state_dict()
     kept = shipped.network.state_dict()
@@ -409,18 +410,15 @@ def test_a_training_starts_from_weights(pack: Path, tmp_path: Path) -> None:
 
 
 def test_a_resumed_training_takes_no_other_start(pack: Path, tmp_path: Path) -> None:
-    args = ["--pack", pack, "-o", tmp_path / "run", "--resume", "--first", "default"]
-    parsed = command_line().parse_args([str(arg) for arg in args])
     with pytest.raises(ValueError, match="--first: a resumed training goes on"):
-        open_run(parsed, Team())
+        _opened("--pack", pack, "-o", tmp_path / "run", "--resume", "--first", "default")
 
 
 def test_weights_of_another_network_are_no_start(pack: Path, tmp_path: Path) -> None:
-    args = ["--config", _small_config("default", tmp_path), "--pack", pack, "-o", tmp_path / "run"]
-    parsed = command_line().parse_args([str(arg) for arg in [*args, "--first", "paper"]])
+    config, out = _small_config("default", tmp_path), tmp_path / "run"
     said = "--first paper: expected weights of the `default` network.*found those of `paper`"
     with pytest.raises(BadWeights, match=said):
-        open_run(parsed, Team())
+        _opened("--config", config, "--pack", pack, "-o", out, "--first", "paper")
     assert not (tmp_path / "run").exists()
 
 

@@ -185,7 +185,7 @@ def _recoloured(hu_1: Hu, hu_2: Hu, seed: int) -> tuple[Hu, Hu]:
     for hu, colouring in zip((hu_1, hu_2), draw_colourings(1.0, rng), strict=True):
         units = torch.from_numpy(CT.to_network(hu))[None]
         seen = units if colouring is None else colouring.apply(units, rng)
-        made.append(np.interp(seen[0].numpy(), CT.network_knots, CT.knots).astype(np.float32))
+        made.append(CT.from_network(seen[0].numpy()).astype(np.float32))
     return made[0], made[1]
 
 
